@@ -1,0 +1,283 @@
+"""One end of a Halibut conversation: bytes of the peer in, events out; our units in, bytes out.
+
+Rules:
+1. The state is shared by both ends (roles.py). receive_data() moves it for the peer's units, send() and forward() for ours.
+2. Every byte that is received is in exactly one event's unit; a message's bytes stand in its Parts as they came, and in order.
+3. Input may be split and joined in any way. Parts keep the boundaries of the input, except that a frame's id and lengths
+   are put together: they travel whole (wire.md 2.7).
+4. After an error the connection only discards.
+"""
+
+from typing import Final
+
+from relay.halibut import lines
+from relay.halibut.envelope import EnvelopeReader
+from relay.halibut.errors import (
+    EnvelopeError,
+    LineError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    TurnError,
+    UnexpectedEndError,
+)
+from relay.halibut.events import Event, Line, NotHalibut, Part, Unit
+from relay.halibut.frames import FrameReader
+from relay.halibut.limits import Limits
+from relay.halibut.message import Kind, Message
+from relay.halibut.roles import MESSAGE, TRANSITIONS, Role, Side, State, Style
+from relay.halibut.text import LineReader, PreambleReader, control_line, identity
+
+_OURS: Final = {
+    Unit.PREAMBLE: lines.PREAMBLE,
+    Unit.CLIENT_IDENTITY: lines.CLIENT_IDENTITY,
+    Unit.SERVER_IDENTITY: lines.SERVER_IDENTITY,
+    Unit.NEXT: lines.NEXT,
+    Unit.PROCEED: lines.PROCEED,
+    Unit.END: lines.END,
+}
+
+
+class Connection:
+    """Our end of one connection, in one of the four roles.
+
+    state: what is due.
+    """
+
+    __slots__ = ("_discarding", "_empty_lines", "_envelope", "_frames", "_held", "_identity", "_limits", "_line", "_peer",
+                 "_preamble", "_role", "_sending", "_subscription", "_table", "_us", "state")  # fmt: skip
+
+    def __init__(self, role: Role, limits: Limits, subscription: str = "") -> None:
+        """subscription: what a dialling service says it is; only for that role. Raises ValueError for an impossible one."""
+        self._role = role
+        self._limits = limits
+        self._us = role.side
+        self._peer = Side.LISTENER if role.side is Side.DIALLER else Side.DIALLER
+        self._table = TRANSITIONS[role.style]
+        self._subscription = lines.subscriber_identity(subscription) if role is Role.DIALLING_SERVICE else b""
+        self._preamble = PreambleReader()
+        self._line = LineReader(limits.line)
+        self._identity: Line | None = None  # whose empty line is due
+        self._empty_lines = 0
+        self._envelope: EnvelopeReader | None = None
+        self._frames: FrameReader | None = None
+        self._held = b""  # the start of what may be END and may be an envelope
+        self._sending: Part | None = None  # the last part that we forwarded of a message that is not at its end
+        self._discarding = False
+        self.state = State.PREAMBLE
+
+    # ---- what we send -----------------------------------------------------------------------------------------------
+
+    def send(self, unit: Unit) -> bytes:
+        """The bytes of a line of ours, to be written in one record. Raises LocalProtocolError where it is not due."""
+        self._move(self._us, unit)
+        return self._subscription if unit is Unit.SUBSCRIBER_IDENTITY else _OURS[unit]
+
+    def send_null(self) -> bytes:
+        """A keep-alive for a polling Tentacle that waits (wire.md 4.3). Raises LocalProtocolError."""
+        if self._role is not Role.LISTENING_CLIENT or self.state is not State.REQUEST or self._sending:
+            raise LocalProtocolError("a keep-alive goes from a listening client to a waiting poller only")
+        self.state = State.TURN
+        return lines.NULL_ENVELOPE
+
+    def forward(self, part: Part) -> None:
+        """Notes that a part of a message, received elsewhere, goes out here. Raises LocalProtocolError where none is due."""
+        if part.extra:
+            return
+        if self._us_due() is None:
+            raise LocalProtocolError(f"a message is not due, but {self.state.value}")
+        self._sending = part
+        if part.last:
+            self._sending = None
+            self._move(self._us, MESSAGE)
+
+    @property
+    def forwarding(self) -> bool:
+        """A message of ours has begun and is not at its end."""
+        return self._sending is not None
+
+    @property
+    def forwarding_streams(self) -> bool:
+        """It is among its frames: a peer must not see a FIN there (wire.md 5.7)."""
+        return self._sending is not None and (self._sending.unit is not Unit.ENVELOPE or self._sending.message is not None)
+
+    def _us_due(self) -> State | None:
+        return self._table[self.state].get((self._us, MESSAGE))
+
+    def _move(self, side: Side, unit: Unit) -> None:
+        following = self._table[self.state].get((side, unit))
+        if following is None:
+            raise LocalProtocolError(f"{unit.value} is not due, but {self.state.value}")
+        self.state = following
+
+    # ---- what we receive --------------------------------------------------------------------------------------------
+
+    @property
+    def receiving(self) -> bool:
+        """A unit of the peer, or a message of it, has begun and is not at its end."""
+        frames = self._frames
+        return bool(
+            self._envelope or self._held or self._line.begun or self._identity or (frames and (frames.due or frames.inside))
+        )
+
+    @property
+    def more_frames(self) -> bool:
+        """The last message repeats an id: more of its frames may come, or not (wire.md 5.5)."""
+        return self._frames is not None and (self._frames.more or self._frames.inside)
+
+    @property
+    def body_left(self) -> int:
+        """How many of the next bytes belong to a stream's body, and need not pass through here (see body_passed)."""
+        return self._frames.body_left if self._frames else 0
+
+    def body_passed(self, count: int) -> None:
+        """So many bytes of the body went from the peer to where they belong without us. Raises LocalProtocolError."""
+        if self._frames is None or not 0 < count <= self._frames.body_left:
+            raise LocalProtocolError(f"{count} bytes of a body cannot have passed where {self.body_left} are left")
+        self._frames.body_passed(count)
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """What the peer's bytes say. Raises RemoteProtocolError; what came before the offence is then lost with it."""
+        if self._discarding or self.state is State.ENDED:
+            return []
+        events: list[Event] = []
+        try:
+            offset = 0
+            while offset < len(data):
+                offset = self._receive(data, offset, events)
+        except RemoteProtocolError:
+            self._discarding = True
+            raise
+        return events
+
+    def receive_end(self) -> list[Event]:
+        """The peer has closed. Raises UnexpectedEndError where that cuts a unit or a message short (wire.md 1.10)."""
+        if self._discarding or self.state is State.ENDED:
+            return []
+        self._discarding = True
+        if self.state is State.PREAMBLE and (event := self._preamble.end()):
+            return [event]
+        if self.receiving:
+            raise UnexpectedEndError(f"closed inside {self._place()}", "1.10")
+        return []
+
+    def _place(self) -> str:
+        if self._envelope or self._held:
+            return "an envelope"
+        return "a line" if self._line.begun or self._identity else "a message's streams"
+
+    def _receive(self, data: bytes, offset: int, events: list[Event]) -> int:
+        """Takes one step; the offset of what is left."""
+        if self._envelope:
+            return self._receive_envelope(data, offset, events)
+        frames = self._frames
+        if frames and (frames.due or frames.inside):
+            return self._receive_frame(frames, data, offset, events)
+        if (self._peer, MESSAGE) in self._table[self.state]:
+            return self._begin_message(data, offset, events)
+        if frames and not self._line.begun and frames.may_begin(data, offset):
+            return self._receive_frame(frames, data, offset, events)
+        if self.state is State.PREAMBLE and self._peer is Side.DIALLER:
+            return self._receive_preamble(data, offset, events)
+        return self._receive_line(data, offset, events)
+
+    def _receive_preamble(self, data: bytes, offset: int, events: list[Event]) -> int:
+        event, offset = self._preamble.feed(data, offset)
+        if event is None:
+            return offset
+        events.append(event)
+        if isinstance(event, NotHalibut):
+            self._discarding = True
+            self.state = State.ENDED
+            return len(data)
+        self._move(self._peer, Unit.PREAMBLE)
+        return offset
+
+    def _receive_line(self, data: bytes, offset: int, events: list[Event]) -> int:
+        """An identity with its empty line, or a control line behind any number of empty ones."""
+        due = self._table[self.state]
+        if not any(side is self._peer for side, _ in due):
+            raise TurnError(f"bytes while {self.state.value} is due", "3.5", data[offset : offset + 20])
+        text, offset = self._line.feed(data, offset)
+        if text is None:
+            return offset
+        if self._identity:
+            if text:
+                raise LineError("an identity without an empty line behind it", "2.4", text)
+            line, self._identity = self._identity, None
+        elif self.state is State.IDENTITY or (self.state is State.ANSWER and self._peer is Side.LISTENER):
+            self._identity = identity(text)
+            return offset
+        else:
+            unit = control_line(text)
+            if unit is None:
+                self._count_empty_line()
+                return offset
+            line = Line(unit)
+        if (self._peer, line.unit) not in due:
+            raise LineError(f"{line.unit.value} while {self.state.value} is due", "3")
+        self.state = due[self._peer, line.unit]
+        self._empty_lines = 0
+        events.append(line)
+        return offset
+
+    def _count_empty_line(self) -> None:
+        self._empty_lines += 1
+        if self._empty_lines > self._limits.line:
+            raise LineError(f"more than {self._limits.line} empty lines", "3")
+
+    def _begin_message(self, data: bytes, offset: int, events: list[Event]) -> int:
+        """A message is due. A dialler may send END in its place, which no envelope begins with."""
+        if self._peer is Side.DIALLER and (self._held or data[offset] == lines.END[0]):
+            held = self._held + data[offset : offset + len(lines.END) - len(self._held)]
+            if lines.END.startswith(held):
+                offset += len(held) - len(self._held)
+                self._held = held
+                if held == lines.END:
+                    self._held = b""
+                    self._move(self._peer, Unit.END)
+                    events.append(Line(Unit.END))
+                return offset
+        kind = Kind.RESPONSE if self._role.is_client else Kind.REQUEST
+        self._envelope = EnvelopeReader(kind, self._limits)
+        self._frames = None
+        if self._held:
+            held, self._held = self._held, b""
+            self._receive_envelope(held, 0, events)
+            return offset
+        return self._receive_envelope(data, offset, events)
+
+    def _receive_envelope(self, data: bytes, offset: int, events: list[Event]) -> int:
+        envelope = self._envelope
+        assert envelope is not None
+        taken = envelope.feed(data[offset:] if offset else data)
+        part = data if taken == len(data) else data[offset : offset + taken]
+        message = envelope.message
+        if message is None:
+            events.append(Part(Unit.ENVELOPE, part))
+            return offset + taken
+        self._envelope = None
+        if message.streams:
+            self._frames = FrameReader(message.streams, self._limits)
+            events.append(Part(Unit.ENVELOPE, part, message))
+        else:
+            self._message_ends(message)
+            events.append(Part(Unit.ENVELOPE, part, message, last=True))
+        return offset + taken
+
+    def _message_ends(self, message: Message | None) -> None:
+        if message and message.kind is Kind.NULL and self.state is State.REQUEST:
+            if self._role.style is not Style.POLLING:
+                raise EnvelopeError("a null message where a request is due", "4.3")
+            self.state = State.TURN
+            return
+        self._move(self._peer, MESSAGE)
+
+    def _receive_frame(self, frames: FrameReader, data: bytes, offset: int, events: list[Event]) -> int:
+        part, offset = frames.feed(data, offset)
+        if part:
+            events.append(part)
+            if part.last:
+                self._message_ends(None)
+            if not (frames.due or frames.more or frames.inside):
+                self._frames = None
+        return offset
