@@ -1,0 +1,66 @@
+"""TLS contexts for both legs: what Halibut peers expect of each other in TLS, and nothing more.
+
+The rules (wire.md 1.2 to 1.8):
+- TLS 1.2 and 1.3. Older versions are not offered.
+- As the listener: ask for a certificate, do not insist, refuse nothing. Who is calling is judged after the preamble.
+- As the dialler: always show the certificate, and let TLS refuse nothing. The pin is the only check there is, and the
+  caller of `client_context` must make it with `Thumbprint.matches` when the handshake is done, before the first byte.
+- Never resume: a resumed session carries the certificate of an earlier one. No tickets, no cache, an id context per
+  identity.
+"""
+
+from OpenSSL import SSL
+
+from certs.errors import CertificateError
+from certs.identity import Identity
+
+# OpenSSL's ssl.h: numbers that pyOpenSSL does not name.
+_MODE_ENABLE_PARTIAL_WRITE = 0x1
+_MODE_ACCEPT_MOVING_WRITE_BUFFER = 0x2
+_MODE_RELEASE_BUFFERS = 0x10
+# Longer than any chain that fits into a Certificate message (OpenSSL's limit is 100 KB): length is no reason to refuse.
+_VERIFY_DEPTH = 100
+
+_OPTIONS = SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION
+
+
+def server_context(identity: Identity) -> SSL.Context:
+    """For connections that the relay accepts as `identity`. Raises CertificateError if OpenSSL refuses the identity."""
+    context = _context(SSL.TLS_SERVER_METHOD, identity)
+    context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
+    context.set_verify(SSL.VERIFY_PEER, _accept)
+    context.set_verify_depth(_VERIFY_DEPTH)
+    return context
+
+
+def client_context(identity: Identity) -> SSL.Context:
+    """For connections that the relay dials as `identity`. Raises CertificateError if OpenSSL refuses the identity.
+
+    The handshake succeeds whatever the listener shows: check its pin before anything is sent or believed.
+    """
+    context = _context(SSL.TLS_CLIENT_METHOD, identity)
+    context.set_verify(SSL.VERIFY_NONE)
+    return context
+
+
+def _context(method: int, identity: Identity) -> SSL.Context:
+    context = SSL.Context(method)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(_OPTIONS)
+    context.set_mode(_MODE_ENABLE_PARTIAL_WRITE | _MODE_ACCEPT_MOVING_WRITE_BUFFER | _MODE_RELEASE_BUFFERS)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_id(identity.thumbprint.digest)
+    try:
+        context.use_certificate(identity.certificate)
+        context.use_privatekey(identity.key)
+        context.check_privatekey()
+    except SSL.Error as error:
+        raise CertificateError(
+            f"identity {identity.name}: OpenSSL refuses its certificate or key ({error}). "
+            "Use an RSA key of 2048 bits and a certificate signed with SHA-256."
+        ) from error
+    return context
+
+
+def _accept(connection: SSL.Connection, certificate: object, error: int, depth: int, ok: int) -> bool:
+    return True

@@ -1,0 +1,128 @@
+"""Key files on disk: read only if they are private, written so that they never were anything else.
+
+A file is written under a temporary name in its folder with mode 0600 from the first byte, synced, and then put in
+place, and the folder is synced: after a crash there is the whole file or none.
+"""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from certs.errors import CertificateError
+
+# A PFX with a long chain has some 20 KB. More than this was never a key file.
+_MAX_BYTES = 1024 * 1024
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def read_private(path: Path) -> bytes | None:
+    """The bytes of a key file, None if there is no such file.
+
+    Raises CertificateError if it is no regular file, if anybody but its owner may touch it, or if it cannot be read.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe must not wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unusable(path, "read", error) from error
+    try:
+        # Of the open file, not of its name: nobody can swap it in between.
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise CertificateError(f"{path}: not a file. Name a PEM or PFX file with a key and its certificate.")
+        if about.st_mode & _OTHERS:
+            raise CertificateError(
+                f"{path}: mode {stat.S_IMODE(about.st_mode):04o}: others than its owner may use this private key. "
+                f"Run: chmod 600 {path}"
+            )
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise unusable(path, "read", error) from error
+    finally:
+        os.close(descriptor)
+    if len(data) > _MAX_BYTES:
+        raise CertificateError(f"{path}: more than {_MAX_BYTES} bytes. Name a PEM or PFX file with a key and its certificate.")
+    return data
+
+
+def private_folder(path: Path) -> None:
+    """Makes the folder with mode 0700, or checks that nobody but its owner may use it. Raises CertificateError."""
+    try:
+        path.mkdir(mode=0o700)
+        sync_folder(path.parent)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise unusable(path, "make this folder", error) from error
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Raises CertificateError unless `path` is a folder that only its owner may use."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise unusable(path, "look at this folder", error) from error
+    if not stat.S_ISDIR(mode):
+        raise CertificateError(f"{path}: not a folder. Private keys are kept here: name a folder.")
+    if mode & _OTHERS:
+        raise CertificateError(
+            f"{path}: mode {stat.S_IMODE(mode):04o}: others than its owner may use this folder of private keys. "
+            f"Run: chmod 700 {path}"
+        )
+
+
+def write_private(path: Path, data: bytes, replace: bool) -> bool:
+    """Puts a key file in place, mode 0600. Without `replace`, False if there is one already: that one stays.
+
+    Raises CertificateError.
+    """
+    # The leading dot keeps a leftover of a crash from being taken for an identity: their names never start with one.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        try:
+            _write_synced(temporary, data)
+            if replace:
+                os.rename(temporary, path)
+            else:
+                # Unlike a rename, a link never replaces: of two processes one wins.
+                os.link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise unusable(path, "write", error) from error
+    return True
+
+
+def unusable(path: Path, what: str, error: OSError) -> CertificateError:
+    reason = error.strerror or type(error).__name__
+    return CertificateError(f"{path}: cannot {what}: {reason}. Check the path and who may use it.")
+
+
+def sync_folder(path: Path) -> None:
+    """Makes new names in the folder survive a crash of the machine. Raises OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        # We may put names into this folder and not list it (mode 0711): then everything is synced.
+        os.sync()
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)

@@ -1,0 +1,53 @@
+"""PFX (PKCS#12) files: how Windows, Octopus and Tentacle hand identities around."""
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+from certs.errors import CertificateError
+from certs.identity import Identity, pair
+
+_ROUNDS = 100_000
+
+
+def read_pfx(name: str, data: bytes, password: str | None) -> Identity:
+    """The identity in a PFX; certificates that do not belong to its key are left out. Raises CertificateError.
+
+    No password and an empty one are the same to people, and two spellings in the file: both are tried.
+    """
+    # A SEQUENCE of the DER: anything else was never a PFX, and a password cannot help.
+    if data[:1] != b"\x30":
+        raise CertificateError(f"identity {name}: not a PFX file. Export it as PFX (PKCS#12), or use PEM.")
+    passwords = [password.encode()] if password else [None, b""]
+    for attempt in passwords:
+        try:
+            key, certificate, others = pkcs12.load_key_and_certificates(data, attempt)
+        except UnsupportedAlgorithm as error:
+            raise CertificateError(
+                f"identity {name}: the PFX is encrypted in an unsupported way: {error}. Export it with AES-256."
+            ) from error
+        except ValueError:
+            continue
+        if key is None:
+            raise CertificateError(f"identity {name}: no private key in the PFX. Export it with the private key.")
+        return pair(name, key, [certificate, *others] if certificate else others)
+    said = "the password is wrong" if password else "it needs a password, and none was given"
+    raise CertificateError(f"identity {name}: the PFX cannot be opened: {said}, or the file is damaged.")
+
+
+def write_pfx(identity: Identity, password: str | None) -> bytes:
+    """A PFX with key and certificate: AES-256 with SHA-256, which Windows reads from 10 (1709) and Server 2019 on.
+
+    Without a password the key in it is not encrypted: the file must be kept like a PEM with a key.
+    """
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if password:
+        encryption = (
+            serialization.PrivateFormat.PKCS12.encryption_builder()
+            .kdf_rounds(_ROUNDS)
+            .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
+            .hmac_hash(hashes.SHA256())
+            .build(password.encode())
+        )
+    name = identity.name.encode()
+    return pkcs12.serialize_key_and_certificates(name, identity.key, identity.certificate, None, encryption)

@@ -1,0 +1,140 @@
+"""Where the relay keeps its identities: one file for each, made on first use.
+
+    FOLDER/machines/web01.pem         what Octopus sees for the machine web01
+    FOLDER/octopus/production.pem     what Tentacles see for the octopus entry production
+
+A provisioned identity is a file elsewhere, which the operator made: it is read and never written.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from certs.errors import CertificateError
+from certs.files import check_folder, private_folder, read_private, unusable, write_private
+from certs.identity import Identity
+from certs.pfx import read_pfx
+
+# The names that real ones give themselves: whoever looks at the certificate sees what it stands for.
+_TENTACLE_NAME = "Octopus Tentacle"
+_OCTOPUS_NAME = "Octopus Portal"
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+_PFX_SUFFIXES = (".pfx", ".p12")
+
+
+class IdentityStore:
+    """The identities of one relay, in `folder` (0700). `notice` is called for each one made, with its file.
+
+    Every method raises CertificateError for a file or folder that cannot be used or that others may use.
+    """
+
+    def __init__(self, folder: Path, notice: Callable[[Identity, Path], None]) -> None:
+        self._folder = folder
+        self._notice = notice
+
+    def machine(self, name: str, provisioned: Path | None = None) -> Identity:
+        """What Octopus sees for this machine. Made on first use, unless `provisioned` names a file."""
+        return self._get("machines", name, _TENTACLE_NAME, provisioned)
+
+    def octopus(self, name: str, provisioned: Path | None = None) -> Identity:
+        """What Tentacles see for this octopus entry. Made on first use, unless `provisioned` names a file."""
+        return self._get("octopus", name, _OCTOPUS_NAME, provisioned)
+
+    def find_machine(self, name: str) -> Identity | None:
+        """The machine's own identity, None if it was not made yet."""
+        return _find(self._path("machines", name), name)
+
+    def find_octopus(self, name: str) -> Identity | None:
+        """The octopus entry's own identity, None if it was not made yet."""
+        return _find(self._path("octopus", name), name)
+
+    def import_machine(self, identity: Identity, replace: bool = False) -> Path:
+        """Keeps `identity` for the machine of its name, and returns its file.
+
+        Another certificate is overwritten only with `replace`; without it, that is a CertificateError.
+        """
+        return self._import("machines", identity, replace)
+
+    def import_octopus(self, identity: Identity, replace: bool = False) -> Path:
+        """Keeps `identity` for the octopus entry of its name. Otherwise like `import_machine`."""
+        return self._import("octopus", identity, replace)
+
+    def _get(self, kind: str, name: str, common_name: str, provisioned: Path | None) -> Identity:
+        if provisioned is not None:
+            return _read_provisioned(provisioned, name)
+        path = self._path(kind, name)
+        found = _find(path, name)
+        if found is not None:
+            return found
+        identity = Identity.new(name, common_name)
+        self._make_folders(kind)
+        if write_private(path, identity.pem(), replace=False):
+            self._notice(identity, path)
+            return identity
+        return _existing(path, name)
+
+    def _import(self, kind: str, identity: Identity, replace: bool) -> Path:
+        path = self._path(kind, identity.name)
+        self._make_folders(kind)
+        if write_private(path, identity.pem(), replace):
+            return path
+        existing = _existing(path, identity.name)
+        if existing.der != identity.der:
+            raise CertificateError(
+                f"{path}: holds another identity, {existing.thumbprint}, and peers may trust it. "
+                f"Import with replace to overwrite it with {identity.thumbprint}."
+            )
+        return path
+
+    def _path(self, kind: str, name: str) -> Path:
+        # The names are checked where they are declared; here they become part of a path, so they are checked again.
+        if not _SAFE_NAME.fullmatch(name):
+            raise CertificateError(
+                f"{name[:64]!r}: not a name for an identity. "
+                "Use up to 64 letters, digits, dots, dashes and underscores, and no dot or dash in front."
+            )
+        return self._folder / kind / f"{name}.pem"
+
+    def _make_folders(self, kind: str) -> None:
+        private_folder(self._folder)
+        private_folder(self._folder / kind)
+
+
+def _find(path: Path, name: str) -> Identity | None:
+    try:
+        missing = not path.exists()
+    except OSError as error:
+        raise unusable(path, "look at this file", error) from error
+    if missing:
+        return None
+    # Whoever may write to the folders could have put a key of their own there.
+    check_folder(path.parent.parent)
+    check_folder(path.parent)
+    return _existing(path, name)
+
+
+def _existing(path: Path, name: str) -> Identity:
+    data = read_private(path)
+    if data is None:
+        raise CertificateError(
+            f"{path}: was there a moment ago and is gone. Leave the state folder to the relay, and try again."
+        )
+    return _parsed(path, lambda: Identity.from_pem(name, data))
+
+
+def _read_provisioned(path: Path, name: str) -> Identity:
+    data = read_private(path)
+    if data is None:
+        raise CertificateError(
+            f"{path}: no such file. It is the provisioned identity of {name}: put a PEM or PFX with key and certificate there."
+        )
+    if path.suffix.lower() in _PFX_SUFFIXES or data[:1] == b"\x30":
+        return _parsed(path, lambda: read_pfx(name, data, None))
+    return _parsed(path, lambda: Identity.from_pem(name, data))
+
+
+def _parsed(path: Path, parse: Callable[[], Identity]) -> Identity:
+    try:
+        return parse()
+    except CertificateError as error:
+        raise CertificateError(f"{path}: {error}") from error

@@ -1,0 +1,123 @@
+"""The routing table: what the operator declared, complete and checked. Immutable, and replaced only as a whole.
+
+Durations are seconds (float), sizes are bytes (int).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from certs.thumbprint import Thumbprint
+from routing.addresses import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Of one machine.
+
+    ready: from the caller's identity or NEXT to the relay's answer; covers all of queueing, proving, dialling and
+    identifying (design rule 10). connect: dialling the Tentacle. prove: NEXT to PROCEED on a pooled connection.
+    back_idle: how long a connection to the Tentacle is kept between exchanges. front_idle: how long a caller may be
+    silent between exchanges.
+    """
+
+    ready: float = 45.0
+    connect: float = 20.0
+    prove: float = 5.0
+    back_idle: float = 50.0
+    front_idle: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one machine. connections: to its Tentacle at once. envelope: bytes of one envelope when inflated."""
+
+    connections: int = 10
+    envelope: int = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLimits:
+    """Of the whole relay. connections: callers at once. handshakes: TLS handshakes with callers started per second."""
+
+    connections: int = 10_000
+    handshakes: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RelayTimeouts:
+    """Of the whole relay.
+
+    client_hello: from a caller's connect to its whole ClientHello. identify: from connect to identified, all of TLS,
+    preamble and identity. drain: how long a stopping relay waits for the exchanges under way.
+    """
+
+    client_hello: float = 10.0
+    identify: float = 60.0
+    drain: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """The relay itself. `state` holds the identities; an `access_log` of None is standard output."""
+
+    name: str
+    state: Path
+    access_log: Path | None
+    log_level: str
+    limits: RelayLimits
+    timeouts: RelayTimeouts
+
+
+@dataclass(frozen=True, slots=True)
+class Octopus:
+    """One Octopus server: the thumbprints it may show, and the provisioned identity that its Tentacles see, if any."""
+
+    name: str
+    thumbprints: tuple[Thumbprint, ...]
+    identity: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One route: callers at `door`, if they are one of `octopus`, reach the Tentacle at `tentacle`.
+
+    `thumbprints` are the pins of its Tentacle. `identity` is the provisioned identity that Octopus sees, if any.
+    """
+
+    name: str
+    tentacle: Address
+    thumbprints: tuple[Thumbprint, ...]
+    octopus: tuple[Octopus, ...]
+    door: Address
+    identity: Path | None
+    limits: Limits
+    timeouts: Timeouts
+
+    def octopus_of(self, der: bytes) -> Octopus | None:
+        """Which of the machine's octopus entries has this certificate (DER). None: deny (design rule 7)."""
+        for octopus in self.octopus:
+            if any(thumbprint.matches(der) for thumbprint in octopus.thumbprints):
+                return octopus
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Everything in one configuration file, `source`. Names of machines and of octopus entries are unique, and so are doors."""
+
+    relay: Relay
+    octopus: tuple[Octopus, ...]
+    machines: tuple[Machine, ...]
+    source: Path
+    doors: Mapping[Address, Machine] = field(init=False, repr=False, compare=False)
+    _by_name: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        doors = {machine.door: machine for machine in self.machines}
+        object.__setattr__(self, "doors", MappingProxyType(doors))
+        object.__setattr__(self, "_by_name", {machine.name: machine for machine in self.machines})
+
+    def machine(self, name: str) -> Machine | None:
+        return self._by_name.get(name)

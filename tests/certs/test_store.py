@@ -1,0 +1,338 @@
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import certs
+from certs.errors import CertificateError
+from certs.identity import Identity
+from certs.pfx import write_pfx
+from certs.store import IdentityStore
+
+Made = list[tuple[Identity, Path]]
+
+# Says "ready", waits for a line, and then asks for the identity.
+CHILD = """
+import sys
+from pathlib import Path
+from certs.store import IdentityStore
+store = IdentityStore(Path(sys.argv[1]), lambda identity, path: print("made", flush=True))
+print("ready", flush=True)
+sys.stdin.readline()
+print(store.machine("web01").thumbprint, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def other() -> Identity:
+    return Identity.new("web01", "Octopus Tentacle")
+
+
+@pytest.fixture
+def made() -> Made:
+    return []
+
+
+@pytest.fixture
+def store(tmp_path: Path, made: Made) -> IdentityStore:
+    return IdentityStore(tmp_path / "state", lambda identity, path: made.append((identity, path)))
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def private(path: Path, data: bytes) -> Path:
+    path.touch(mode=0o600)
+    path.write_bytes(data)
+    return path
+
+
+def test_made_on_first_use_with_a_notice_and_then_the_same(store: IdentityStore, made: Made, tmp_path: Path) -> None:
+    first = store.machine("web01")
+    path = tmp_path / "state" / "machines" / "web01.pem"
+    assert made == [(first, path)]
+    assert Identity.from_pem("web01", path.read_bytes()) == first
+    assert store.machine("web01") == first
+    assert store.find_machine("web01") == first
+    assert len(made) == 1
+
+
+def test_both_kinds_are_apart(store: IdentityStore, made: Made, tmp_path: Path) -> None:
+    machine, octopus = store.machine("same"), store.octopus("same")
+    assert machine.thumbprint != octopus.thumbprint
+    assert made[1] == (octopus, tmp_path / "state" / "octopus" / "same.pem")
+    assert store.find_octopus("same") == octopus
+    assert store.find_machine("same") == machine
+
+
+def test_the_certificates_say_what_they_stand_for(store: IdentityStore) -> None:
+    assert store.machine("web01").certificate.subject.rfc4514_string() == "CN=Octopus Tentacle"
+    assert store.octopus("production").certificate.subject.rfc4514_string() == "CN=Octopus Portal"
+
+
+def test_finding_makes_nothing(store: IdentityStore, made: Made, tmp_path: Path) -> None:
+    assert store.find_machine("web01") is None
+    assert store.find_octopus("production") is None
+    assert (made, list(tmp_path.iterdir())) == ([], [])
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_modes_whatever_the_umask(store: IdentityStore, tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        store.machine("web01")
+    finally:
+        os.umask(before)
+    state = tmp_path / "state"
+    assert [mode(path) for path in (state, state / "machines", state / "machines" / "web01.pem")] == [0o700, 0o700, 0o600]
+
+
+def test_the_file_is_private_before_its_first_byte(
+    store: IdentityStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    real = os.open
+
+    def watching(path: Path, flags: int, *arguments: int) -> int:
+        descriptor = real(path, flags, *arguments)
+        if flags & os.O_CREAT:
+            about = os.fstat(descriptor)
+            seen.append((stat.S_IMODE(about.st_mode), about.st_size))
+        return descriptor
+
+    monkeypatch.setattr(os, "open", watching)
+    before = os.umask(0)
+    try:
+        store.machine("web01")
+    finally:
+        os.umask(before)
+    assert seen == [(0o600, 0)]
+
+
+def test_no_temporary_file_is_left(
+    store: IdentityStore, other: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.machine("web01")
+    with pytest.raises(CertificateError):
+        store.import_machine(other)
+    store.import_machine(other, replace=True)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CertificateError, match=r"web02\.pem: cannot write: No space left on device"):
+        store.machine("web02")
+    assert [path.name for path in (tmp_path / "state" / "machines").iterdir()] == ["web01.pem"]
+
+
+def test_file_and_folder_are_synced_before_the_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    real = os.fsync
+
+    def watching(descriptor: int) -> None:
+        events.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watching)
+    IdentityStore(tmp_path / "state", lambda identity, path: events.append("notice")).machine("web01")
+    assert events == ["folder", "folder", "file", "folder", "notice"]
+
+
+def test_two_processes_at_once_end_with_one_identity(tmp_path: Path) -> None:
+    root = str(Path(certs.__file__).parents[1])
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(tmp_path / "state")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": root},
+        )
+        for _ in range(3)
+    ]
+    try:
+        for child in children:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+        # All of them are loaded and waiting: now they race.
+        outputs = []
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        for child in children:
+            outputs.append(child.communicate(timeout=60)[0].split())
+            assert child.returncode == 0
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    assert len({output[-1] for output in outputs}) == 1
+    assert sum(output.count("made") for output in outputs) == 1
+    assert [path.name for path in (tmp_path / "state" / "machines").iterdir()] == ["web01.pem"]
+
+
+def test_the_loser_of_a_race_takes_the_winners(
+    store: IdentityStore, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    winner = IdentityStore(tmp_path / "state", lambda identity, path: None)
+    real = Identity.new
+    won: list[Identity] = []
+
+    def slow(name: str, common_name: str) -> Identity:
+        # While this one makes its key, the other one is quicker.
+        monkeypatch.setattr(Identity, "new", real)
+        won.append(winner.machine("web01"))
+        return real(name, common_name)
+
+    monkeypatch.setattr(Identity, "new", slow)
+    assert store.machine("web01") == won[0]
+    assert made == []
+
+
+@pytest.mark.parametrize("bad", [0o640, 0o604, 0o620, 0o601, 0o660, 0o644])
+def test_a_key_that_others_may_use_is_refused(store: IdentityStore, tmp_path: Path, bad: int) -> None:
+    store.machine("web01")
+    path = tmp_path / "state" / "machines" / "web01.pem"
+    path.chmod(bad)
+    for call in (store.machine, store.find_machine):
+        with pytest.raises(CertificateError, match=rf"mode {bad:04o}: .* Run: chmod 600 {path}$"):
+            call("web01")
+
+
+@pytest.mark.parametrize("good", [0o600, 0o400])
+def test_a_key_for_its_owner_is_fine(store: IdentityStore, tmp_path: Path, good: int) -> None:
+    first = store.machine("web01")
+    (tmp_path / "state" / "machines" / "web01.pem").chmod(good)
+    assert store.machine("web01") == first
+
+
+@pytest.mark.parametrize("which", ["state", "state/machines"])
+@pytest.mark.parametrize("bad", [0o750, 0o705, 0o770, 0o711])
+def test_a_folder_that_others_may_use_is_refused(
+    store: IdentityStore, tmp_path: Path, other: Identity, which: str, bad: int
+) -> None:
+    store.machine("web01")
+    (tmp_path / which).chmod(bad)
+    calls: list[Callable[[], object]] = [
+        lambda: store.machine("web01"),
+        lambda: store.machine("web02"),
+        lambda: store.find_machine("web01"),
+        lambda: store.import_machine(other, replace=True),
+    ]
+    for call in calls:
+        with pytest.raises(CertificateError, match=rf"mode {bad:04o}: .* Run: chmod 700 {tmp_path / which}$"):
+            call()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../x", "a\0b", "-x", "a b", "x" * 65, "ä", "x\n"])
+def test_names_that_are_no_file_names(store: IdentityStore, tmp_path: Path, name: str) -> None:
+    for call in (store.machine, store.octopus, store.find_machine, store.find_octopus):
+        with pytest.raises(CertificateError, match="not a name for an identity"):
+            call(name)
+    with pytest.raises(CertificateError, match="not a name for an identity"):
+        store.import_machine(Identity.new(name, "x"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_import_is_kept(store: IdentityStore, made: Made, other: Identity, tmp_path: Path) -> None:
+    path = store.import_machine(other)
+    assert path == tmp_path / "state" / "machines" / "web01.pem"
+    assert mode(path) == 0o600
+    assert store.machine("web01") == other
+    assert store.import_octopus(other) == tmp_path / "state" / "octopus" / "web01.pem"
+    assert store.octopus("web01") == other
+    assert made == []
+
+
+def test_an_import_overwrites_only_when_told(store: IdentityStore, other: Identity) -> None:
+    first = store.machine("web01")
+    with pytest.raises(CertificateError) as raised:
+        store.import_machine(other)
+    assert str(first.thumbprint) in str(raised.value)
+    assert "Import with replace" in str(raised.value)
+    assert store.machine("web01") == first
+    store.import_machine(other, replace=True)
+    assert store.machine("web01") == other
+
+
+def test_importing_the_same_again_is_no_mistake(store: IdentityStore, other: Identity) -> None:
+    assert store.import_machine(other) == store.import_machine(other)
+
+
+def test_replace_mends_a_broken_file(store: IdentityStore, other: Identity, tmp_path: Path) -> None:
+    store.machine("web01")
+    (tmp_path / "state" / "machines" / "web01.pem").write_bytes(b"broken")
+    with pytest.raises(CertificateError, match=r"web01\.pem: identity web01: no private key"):
+        store.machine("web01")
+    store.import_machine(other, replace=True)
+    assert store.machine("web01") == other
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("key.pem", Identity.pem),
+        ("key.pfx", lambda identity: write_pfx(identity, None)),
+        ("KEY.P12", lambda identity: write_pfx(identity, None)),
+        ("key", lambda identity: write_pfx(identity, None)),  # known by its contents
+        ("key.txt", Identity.pem),
+    ],
+)
+def test_a_provisioned_one_is_read_and_nothing_written(
+    store: IdentityStore, made: Made, other: Identity, tmp_path: Path, name: str, data: Callable[[Identity], bytes]
+) -> None:
+    path = private(tmp_path / name, data(other))
+    path.chmod(0o400)
+    before = path.stat()
+    for load in (store.machine, store.octopus):
+        assert load("web01", path) == other
+    after = path.stat()
+    assert (after.st_mtime_ns, after.st_ino, after.st_mode) == (before.st_mtime_ns, before.st_ino, before.st_mode)
+    assert list(tmp_path.iterdir()) == [path]
+    assert made == []
+
+
+def test_a_provisioned_one_may_be_a_link_and_keeps_our_name(store: IdentityStore, other: Identity, tmp_path: Path) -> None:
+    # As Kubernetes mounts its secrets.
+    link = tmp_path / "link.pem"
+    link.symlink_to(private(tmp_path / "data.pem", other.pem()))
+    assert store.machine("renamed", link).name == "renamed"
+
+
+def test_a_provisioned_one_that_cannot_be_used(store: IdentityStore, made: Made, other: Identity, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    open_to_all = private(tmp_path / "open.pem", other.pem())
+    open_to_all.chmod(0o644)
+    cases = [
+        (tmp_path / "missing.pem", "no such file. It is the provisioned identity of web01"),
+        (open_to_all, f"mode 0644: others than its owner may use this private key. Run: chmod 600 {open_to_all}"),
+        (tmp_path, "not a file"),
+        (pipe, "not a file"),
+        (private(tmp_path / "big.pem", bytes(1024 * 1024 + 1)), "more than 1048576 bytes"),
+        (private(tmp_path / "junk.pem", b"junk"), "identity web01: no private key"),
+        (private(tmp_path / "junk.pfx", b"junk"), "identity web01: not a PFX file"),
+        (private(tmp_path / "locked.pfx", write_pfx(other, "secret")), "identity web01: the PFX cannot be opened"),
+        (open_to_all / "below.pem", "cannot read: Not a directory"),
+    ]
+    for path, problem in cases:
+        with pytest.raises(CertificateError) as raised:
+            store.machine("web01", path)
+        assert str(raised.value).startswith(f"{path}: {problem}")
+    assert made == []
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_state_folder_that_cannot_be(tmp_path: Path) -> None:
+    file = private(tmp_path / "file", b"")
+    for folder, problem in [(file, "not a folder"), (tmp_path / "no" / "state", "cannot make this folder: No such file")]:
+        with pytest.raises(CertificateError) as raised:
+            IdentityStore(folder, lambda identity, path: None).machine("web01")
+        assert str(raised.value).startswith(f"{folder}: {problem}")

@@ -1,0 +1,64 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from certs.thumbprint import Thumbprint
+from routing.addresses import Address
+from routing.table import Limits, Machine, Octopus, Relay, RelayLimits, RelayTimeouts, Table, Timeouts
+
+PRODUCTION = Octopus("production", (Thumbprint.of(b"old"), Thumbprint.of(b"new", "sha256")), None)
+STAGING = Octopus("staging", (Thumbprint.of(b"staging"),), None)
+
+
+def machine(name: str, port: int, *octopus: Octopus) -> Machine:
+    pins = (Thumbprint.of(name.encode()),)
+    return Machine(name, Address("t", 10933), pins, octopus, Address("", port), None, Limits(), Timeouts())
+
+
+@pytest.fixture
+def table() -> Table:
+    relay = Relay("r", Path("/s"), None, "info", RelayLimits(), RelayTimeouts())
+    machines = (machine("web01", 11001, PRODUCTION), machine("web02", 11002, STAGING, PRODUCTION))
+    return Table(relay, (PRODUCTION, STAGING), machines, Path("relay.yaml"))
+
+
+def test_a_machine_is_found_by_its_name_and_by_its_door(table: Table) -> None:
+    web01 = table.machine("web01")
+    assert web01 is table.machines[0]
+    assert table.doors[Address("", 11001)] is web01
+    assert set(table.doors) == {Address("", 11001), Address("", 11002)}
+
+
+def test_what_is_not_declared_is_not_found(table: Table) -> None:
+    assert table.machine("WEB01") is None
+    assert table.machine("") is None
+    assert Address("127.0.0.1", 11001) not in table.doors
+
+
+def test_a_machine_knows_its_own_octopus_entries_and_no_other(table: Table) -> None:
+    web01, web02 = table.machines
+    assert web01.octopus_of(b"old") is PRODUCTION
+    assert web01.octopus_of(b"new") is PRODUCTION
+    assert web01.octopus_of(b"staging") is None
+    assert web02.octopus_of(b"staging") is STAGING
+    for nobody in (b"", b"web01", b"stranger"):
+        assert web01.octopus_of(nobody) is None
+
+
+def test_nothing_in_it_can_be_changed(table: Table) -> None:
+    for thing in (table, table.relay, table.machines[0], table.machines[0].limits, table.octopus[0], Address("", 1)):
+        field = dataclasses.fields(thing)[0].name
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(thing, field, None)
+        assert not hasattr(thing, "__dict__")
+    with pytest.raises(TypeError):
+        table.doors[Address("", 1)] = table.machines[0]
+
+
+def test_equal_tables_are_equal_and_hashable(table: Table) -> None:
+    again = Table(table.relay, table.octopus, table.machines, table.source)
+    assert again == table
+    assert hash(again) == hash(table)
+    other = dataclasses.replace(table.machines[0], limits=Limits(connections=1))
+    assert Table(table.relay, table.octopus, (other,), table.source) != table
