@@ -16,7 +16,7 @@ _REGEX, _POINTER = 11, 12
 STRINGS: Final = frozenset((STRING, 13, 14))  # string, JavaScript, symbol
 CONTAINERS: Final = frozenset((DOCUMENT, ARRAY))
 GUID: Final = 4  # a binary's subtype
-_OLD_BINARY: Final = 2  # the subtype whose data repeat their length; receivers believe the repeated one
+OLD_BINARY: Final = 2  # the subtype whose data repeat their length; receivers believe the repeated one
 
 # type: (bytes that its length leaves out, the smallest length)
 SIZED: Final = {STRING: (4, 1), 13: (4, 1), 14: (4, 1), DOCUMENT: (0, 5), ARRAY: (0, 5), BINARY: (5, 0), _POINTER: (16, 1)}
@@ -66,10 +66,10 @@ def _binary_judged(data: bytes, value: int, length: int) -> bool:
     """False where more bytes are needed to judge it."""
     if value + 5 > len(data):
         return False
-    if data[value + 4] != _OLD_BINARY:
+    if data[value + 4] != OLD_BINARY:
         return True
-    if value + 9 > len(data):
+    if length >= 4 and value + 9 > len(data):
         return False
-    if INT32.unpack_from(data, value + 5)[0] != length - 4:
+    if length < 4 or INT32.unpack_from(data, value + 5)[0] != length - 4:
         raise SmugglingError("a binary of the old kind with two lengths", "5.5", length)
     return True

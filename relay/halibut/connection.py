@@ -21,12 +21,13 @@ from relay.halibut.errors import (
     UnexpectedEndError,
 )
 from relay.halibut.events import Event, Line, NotHalibut, Part, Unit
-from relay.halibut.frames import FrameReader
+from relay.halibut.frames import ID_SIZE, FrameReader
 from relay.halibut.limits import Limits
 from relay.halibut.message import Kind, Message
-from relay.halibut.roles import MESSAGE, TRANSITIONS, Role, Side, State, Style
+from relay.halibut.roles import LISTENERS_TURN, MESSAGE, TRANSITIONS, Role, Side, State, Style
 from relay.halibut.text import LineReader, PreambleReader, control_line, identity
 
+_EMPTY_LINE: Final = b"\r\n"
 _OURS: Final = {
     Unit.PREAMBLE: lines.PREAMBLE,
     Unit.CLIENT_IDENTITY: lines.CLIENT_IDENTITY,
@@ -43,8 +44,8 @@ class Connection:
     state: what is due.
     """
 
-    __slots__ = ("_discarding", "_empty_lines", "_envelope", "_frames", "_held", "_identity", "_limits", "_line", "_peer",
-                 "_preamble", "_role", "_sending", "_subscription", "_table", "_us", "state")  # fmt: skip
+    __slots__ = ("_discarding", "_empty_lines", "_envelope", "_frames", "_held", "_identity", "_limits", "_line",
+                 "_our_turn", "_peer", "_preamble", "_role", "_sending", "_subscription", "_table", "_us", "state")  # fmt: skip
 
     def __init__(self, role: Role, limits: Limits, subscription: str = "") -> None:
         """subscription: what a dialling service says it is; only for that role. Raises ValueError for an impossible one."""
@@ -53,6 +54,8 @@ class Connection:
         self._us = role.side
         self._peer = Side.LISTENER if role.side is Side.DIALLER else Side.DIALLER
         self._table = TRANSITIONS[role.style]
+        # where a dialler that is our peer may only give up
+        self._our_turn = LISTENERS_TURN[role.style] if role.side is Side.LISTENER else frozenset()
         self._subscription = lines.subscriber_identity(subscription) if role is Role.DIALLING_SERVICE else b""
         self._preamble = PreambleReader()
         self._line = LineReader(limits.line)
@@ -60,7 +63,7 @@ class Connection:
         self._empty_lines = 0
         self._envelope: EnvelopeReader | None = None
         self._frames: FrameReader | None = None
-        self._held = b""  # the start of what may be END and may be an envelope
+        self._held = b""  # the start of what may yet be either of two things: END or an envelope, an id or a line
         self._sending: Part | None = None  # the last part that we forwarded of a message that is not at its end
         self._discarding = False
         self.state = State.PREAMBLE
@@ -69,6 +72,10 @@ class Connection:
 
     def send(self, unit: Unit) -> bytes:
         """The bytes of a line of ours, to be written in one record. Raises LocalProtocolError where it is not due."""
+        if unit is MESSAGE:
+            raise LocalProtocolError("an envelope is forwarded, part by part, not sent")
+        if self._sending:
+            raise LocalProtocolError(f"{unit.value} is not due, but the rest of a message")
         self._move(self._us, unit)
         return self._subscription if unit is Unit.SUBSCRIBER_IDENTITY else _OURS[unit]
 
@@ -85,6 +92,8 @@ class Connection:
             return
         if self._us_due() is None:
             raise LocalProtocolError(f"a message is not due, but {self.state.value}")
+        if part.message and part.message.kind is Kind.NULL and self.state is State.REQUEST:
+            raise LocalProtocolError("a keep-alive is not forwarded: send_null() makes one's own")
         self._sending = part
         if part.last:
             self._sending = None
@@ -116,7 +125,12 @@ class Connection:
         """A unit of the peer, or a message of it, has begun and is not at its end."""
         frames = self._frames
         return bool(
-            self._envelope or self._held or self._line.begun or self._identity or (frames and (frames.due or frames.inside))
+            self._envelope
+            or self._held
+            or self._line.begun
+            or self._identity
+            or (frames and (frames.due or frames.inside))
+            or self._preamble.begun
         )
 
     @property
@@ -161,9 +175,11 @@ class Connection:
         return []
 
     def _place(self) -> str:
-        if self._envelope or self._held:
+        if self.state is State.PREAMBLE:
+            return "the preamble"
+        if self._envelope:
             return "an envelope"
-        return "a line" if self._line.begun or self._identity else "a message's streams"
+        return "a line" if self._held or self._line.begun or self._identity else "a message's streams"
 
     def _receive(self, data: bytes, offset: int, events: list[Event]) -> int:
         """Takes one step; the offset of what is left."""
@@ -174,8 +190,10 @@ class Connection:
             return self._receive_frame(frames, data, offset, events)
         if (self._peer, MESSAGE) in self._table[self.state]:
             return self._begin_message(data, offset, events)
-        if frames and not self._line.begun and frames.may_begin(data, offset):
-            return self._receive_frame(frames, data, offset, events)
+        if frames:
+            return self._receive_frame_or_line(frames, data, offset, events)
+        if self.state in self._our_turn:
+            return self._receive_giving_up(data, offset, events)
         if self.state is State.PREAMBLE and self._peer is Side.DIALLER:
             return self._receive_preamble(data, offset, events)
         return self._receive_line(data, offset, events)
@@ -197,6 +215,9 @@ class Connection:
         due = self._table[self.state]
         if not any(side is self._peer for side, _ in due):
             raise TurnError(f"bytes while {self.state.value} is due", "3.5", data[offset : offset + 20])
+        if self._held:  # of a line that began when it was our turn
+            self._line.feed(self._held, 0)
+            self._held = b""
         text, offset = self._line.feed(data, offset)
         if text is None:
             return offset
@@ -218,6 +239,21 @@ class Connection:
         self.state = due[self._peer, line.unit]
         self._empty_lines = 0
         events.append(line)
+        return offset
+
+    def _receive_giving_up(self, data: bytes, offset: int, events: list[Event]) -> int:
+        """It is our turn; a dialler may still send END, and empty lines before it. Anything else is told from these at once."""
+        word = lines.END if (self._held or data[offset:])[0] == lines.END[0] else _EMPTY_LINE
+        held = self._held + data[offset : offset + len(word) - len(self._held)]
+        if not word.startswith(held):
+            raise TurnError(f"bytes while {self.state.value} is due", "3.5", held)
+        offset += len(held) - len(self._held)
+        self._held = b"" if held == word else held
+        if held == lines.END:
+            self._move(self._peer, Unit.END)
+            events.append(Line(Unit.END))
+        elif held == _EMPTY_LINE:
+            self._count_empty_line()
         return offset
 
     def _count_empty_line(self) -> None:
@@ -271,6 +307,22 @@ class Connection:
             self.state = State.TURN
             return
         self._move(self._peer, MESSAGE)
+
+    def _receive_frame_or_line(self, frames: FrameReader, data: bytes, offset: int, events: list[Event]) -> int:
+        """Behind a message that repeats an id: one more frame for it, or what follows a message without one."""
+        before = len(self._held)
+        held = self._held + data[offset : offset + ID_SIZE - before]
+        if not frames.may_begin(held):
+            self._frames = None
+            self._held = b""
+            position = 0
+            while position < before:
+                position = self._receive(held[:before], position, events)
+            return offset
+        self._held = held if len(held) < ID_SIZE else b""
+        if not self._held:
+            self._receive_frame(frames, held, 0, events)
+        return offset + len(held) - before
 
     def _receive_frame(self, frames: FrameReader, data: bytes, offset: int, events: list[Event]) -> int:
         part, offset = frames.feed(data, offset)

@@ -20,6 +20,7 @@ from relay.halibut.bson_values import (
     INT64,
     LONG,
     NULL,
+    OLD_BINARY,
     STRING,
     STRINGS,
     value_end,
@@ -150,11 +151,11 @@ class DocumentWalk:
     def _plain(self, data: bytes) -> bool:
         """Reads what nearly all documents are, fast: whole, known members only, no reference. False: the walk has to judge."""
         last = len(data) - 2  # where Message's final 0 stands
-        if not data.startswith(_MESSAGE_START) or REFERENCE_START in data or data[last:] != b"\0\0":
+        if last < 13 or not data.startswith(_MESSAGE_START) or REFERENCE_START in data or data[last:] != b"\0\0":
             return False
         if INT32.unpack_from(data, 9)[0] != last - 8:
             return False
-        fields, find, unpack = _FIELDS[self._kind], data.find, INT32.unpack_from
+        fields, find, unpack, text = _FIELDS[self._kind], data.find, INT32.unpack_from, self._limits.text
         members: dict[bytes, bytes] = {}
         position, count, failed = 13, 0, False
         while position < last:
@@ -164,7 +165,9 @@ class DocumentWalk:
                 end, kept = value, False
             elif type_ in _PLAIN and value + 5 <= last:
                 end, kept = value + _PLAIN[type_] + unpack(data, value)[0], name in _KEPT
-                if end < value + 5 or end > last or (type_ != BINARY and data[end - 1]) or (kept and end - value > 256):
+                if end < value + 5 or end > last or (kept and end - value > text):
+                    return False
+                if data[value + 4] == OLD_BINARY if type_ == BINARY else data[end - 1]:
                     return False
             else:
                 return False

@@ -2,6 +2,7 @@
 
 Rules:
 1. The document's own length, its first four bytes, bounds the inflating; nothing is inflated that it does not cover.
+   It is walked in blocks of one size, whatever pieces it came in, so that no verdict hangs on how input was split.
 2. A document and its deflate stream end together. Old readers stop at the document's end and take what follows for the next
    unit (wire.md 2.7 c), and blocks that inflate to nothing can hold any bytes: behind the document only TRAILER bytes may come.
 """
@@ -15,20 +16,22 @@ from relay.halibut.limits import Limits
 from relay.halibut.message import Kind, Message
 
 TRAILER: Final = 16  # a sync flush and a final empty block are 7 (wire.md 12.2)
-_PIECE: Final = 64 * 1024  # the most that is inflated at once
+_BLOCK: Final = 64 * 1024  # the most that is inflated at once, and walked at once
 _SLACK: Final = 4096  # what deflate may add to a document, beside doubling it
 
 
 class EnvelopeReader:
     """Reads one envelope. complete: its last byte has come; message: what its document says, then."""
 
-    __slots__ = ("_document", "_head", "_inflate", "_left", "_size", "_taken", "_trailer", "_walk", "complete", "message")
+    __slots__ = ("_block", "_blocked", "_head", "_inflate", "_left", "_size", "_taken", "_trailer", "_walk",
+                 "complete", "message")  # fmt: skip
 
     def __init__(self, kind: Kind, limits: Limits) -> None:
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         self._walk = DocumentWalk(kind, limits)
         self._head = b""
-        self._document = b""  # so far, behind its length; only where it is no longer than a piece
+        self._block: list[bytes] = []  # inflated and not walked yet
+        self._blocked = 0  # how many bytes these are
         self._size = 0  # of the document; 0 until known
         self._left = 0  # of the document, not inflated yet
         self._taken = 0  # compressed bytes so far
@@ -66,7 +69,7 @@ class EnvelopeReader:
         """How many bytes to inflate next: four, all but the last, the last and one too many."""
         if not self._size:
             return 4 - len(self._head)
-        return min(self._left - 1, _PIECE) if self._left > 1 else 2
+        return min(self._left - 1, _BLOCK - self._blocked) if self._left > 1 else 2
 
     def _take(self, piece: bytes) -> None:
         if not self._size:
@@ -78,12 +81,12 @@ class EnvelopeReader:
         self._left -= len(piece)
         if self._left < 0:
             raise EnvelopeError("an envelope holds more than its document", "4.1")
-        if self._size > _PIECE:
-            self._walk.feed(piece)
-            return
-        self._document = self._document + piece if self._document else piece  # a small one is walked in one go: that is fast
-        if not self._left:
-            self._walk.feed(self._document)
+        self._block.append(piece)
+        self._blocked += len(piece)
+        if self._blocked == _BLOCK or not self._left:  # so a small document is walked in one go: that is fast
+            block = b"".join(self._block)
+            self._block, self._blocked = [], 0
+            self._walk.feed(block)
 
     def _count(self, taken: int) -> None:
         self._taken += taken

@@ -56,9 +56,8 @@ class FrameReader:
         """A frame has begun and not ended."""
         return self._unit is not Unit.STREAM_ID or bool(self._held)
 
-    def may_begin(self, data: bytes, start: int) -> bool:
-        """Whether these bytes begin one more frame for a repeated id, and not the next line."""
-        begin = data[start : start + ID_SIZE]
+    def may_begin(self, begin: bytes) -> bool:
+        """Whether these bytes, at most an id's, are the start of one more frame for a repeated id."""
         return any(id_.startswith(begin) for id_ in self._more)
 
     def feed(self, data: bytes, start: int) -> tuple[Part | None, int]:

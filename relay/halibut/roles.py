@@ -87,3 +87,9 @@ TRANSITIONS: Final[dict[Style, Transitions]] = {
     Style.LISTENING: _table(client=_D, identity=Unit.CLIENT_IDENTITY),
     Style.POLLING: _table(client=_L, identity=Unit.SUBSCRIBER_IDENTITY),
 }
+
+# Where it is the listener's turn, and all that the dialler may do is to give up.
+LISTENERS_TURN: Final[dict[Style, frozenset[State]]] = {
+    style: frozenset(state for state, due in table.items() if {unit for side, unit in due if side is _D} == {Unit.END})
+    for style, table in TRANSITIONS.items()
+}

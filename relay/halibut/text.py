@@ -31,14 +31,19 @@ class PreambleReader:
         kept = end - held.count(b"\r", 0, end)
         if kept >= PREAMBLE_SIZE:
             end = self._end_of_kept(held)
-        elif not blank:
-            if end > _RAW_PREAMBLE_SIZE:
-                raise LineError(f"a preamble of more than {_RAW_PREAMBLE_SIZE} bytes", "2.2")
+        if end > _RAW_PREAMBLE_SIZE:
+            raise LineError(f"a preamble of more than {_RAW_PREAMBLE_SIZE} bytes", "2.2")
+        if not blank and kept < PREAMBLE_SIZE:
             self._held = held
             self._scanned = len(held.rstrip(b"\r\n"))
             return None, len(data)
         self._held = b""
         return self._judge(held[:end]), start + end - before
+
+    @property
+    def begun(self) -> bool:
+        """Something has come that counts, and not yet all."""
+        return bool(self._held.strip(b"\r"))
 
     def end(self) -> NotHalibut | None:
         """The peer has closed: whether there was enough to answer with the page."""
@@ -91,7 +96,7 @@ class LineReader:
 
 def identity(line: bytes) -> Line:
     """What an identity line says. The version is sent by all and checked by none. Raises LineError."""
-    words = line.split()
+    words = [word for word in line.split(b" ") if word]
     if words and words[0] == b"MX-CLIENT":
         return Line(Unit.CLIENT_IDENTITY)
     if words and words[0] == b"MX-SERVER":
@@ -102,9 +107,9 @@ def identity(line: bytes) -> Line:
 
 
 def _subscription(words: list[bytes]) -> str:
-    if len(words) < 3 or not words[2].isascii():
-        raise LineError("a subscriber without a subscription", "2.4", b" ".join(words))
-    text = words[2].decode("ascii")
+    text = words[2].decode("ascii", "replace") if len(words) > 2 else ""
+    if not text.isascii() or not text.isprintable() or not text:
+        raise LineError("a subscriber without a subscription of printable ASCII", "2.4", b" ".join(words))
     try:
         scheme = urlsplit(text).scheme
     except ValueError:

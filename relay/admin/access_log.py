@@ -1,0 +1,71 @@
+"""The access log: one JSON line for each exchange, when it ends.
+
+Fields, always all of them and in this order; times in milliseconds, sizes in bytes:
+
+    time            when it ended, UTC
+    relay           relay.name
+    machine         the machine's name
+    octopus         the name of the calling Octopus' entry
+    peer            the caller's address
+    service         of the request, null where none came
+    method
+    activity        the request's activity id, as Octopus shows it in its own logs; null where none came
+    outcome         a word of relay/outcomes.py
+    detail          what happened, in words; empty where all went well
+    reused          whether the connection to the Tentacle had been used before
+    request_bytes   forwarded to the Tentacle, streams included
+    request_streams data streams that the request announced
+    reply_bytes     forwarded to Octopus, streams included
+    reply_streams
+    queue_ms        from the caller's identity or NEXT until a connection was picked or dialled
+    dial_ms         from then until the Tentacle was ready: dial, TLS and identity, or proof; null where it never was
+    first_byte_ms   from the request's last byte to the reply's first: the Tentacle's own time; null where there was none
+    total_ms        from the caller's identity or NEXT to the end
+
+Parameters, endpoints and stream contents are never logged: they hold secrets (wire.md 10.20).
+"""
+
+import time
+import uuid
+from json.encoder import encode_basestring_ascii as quoted
+
+from relay.admin.writer import LineWriter
+from relay.call import Call
+
+
+class AccessLog:
+    """Writes the lines."""
+
+    def __init__(self, relay: str, writer: LineWriter) -> None:
+        self._relay = quoted(relay)
+        self._writer = writer
+
+    def write(self, call: Call) -> None:
+        """Writes the line of an exchange that has ended."""
+        self._writer.write_line(format_call(self._relay, call, time.time()).encode("ascii"))
+
+
+def format_call(relay: str, call: Call, now: float) -> str:
+    """The line. relay: quoted already; now: seconds since 1970."""
+    request, reply, outcome = call.request, call.reply, call.outcome
+    whole = int(now)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+    service = method = activity = "null"
+    if request:
+        service, method = quoted(request.service), quoted(request.method)
+        if request.activity_id:
+            activity = f'"{uuid.UUID(bytes_le=request.activity_id)}"'
+    return (
+        f'{{"time":"{stamp}.{int((now - whole) * 1000):03d}Z","relay":{relay},"machine":{quoted(call.machine)},'
+        f'"octopus":{quoted(call.octopus)},"peer":{quoted(call.peer)},"service":{service},"method":{method},'
+        f'"activity":{activity},"outcome":"{outcome.value if outcome else ""}","detail":{quoted(call.detail)},'
+        f'"reused":{"true" if call.reused else "false"},'
+        f'"request_bytes":{call.request_bytes},"request_streams":{len(request.streams) if request else 0},'
+        f'"reply_bytes":{call.reply_bytes},"reply_streams":{len(reply.streams) if reply else 0},'
+        f'"queue_ms":{_span(call.began, call.served or call.ended)},"dial_ms":{_span(call.served, call.ready)},'
+        f'"first_byte_ms":{_span(call.requested, call.replied)},"total_ms":{_span(call.began, call.ended)}}}'
+    )
+
+
+def _span(start: float, end: float) -> str:
+    return f"{(end - start) * 1000:.1f}" if start and end else "null"

@@ -1,0 +1,166 @@
+"""A writer of lines that can never block or stop a call: what cannot be written now waits, within bounds, and then is lost.
+
+A pipe, a socket or a terminal is written without blocking, through a descriptor of its own where the system gives one. A file
+is reopened when it was renamed or removed, as log rotation does. What is lost is counted, and said once it can be.
+"""
+
+import errno
+import os
+import socket
+import stat
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+from relay.clock import Clock, Timer
+
+BUFFER: Final = 4 * 1024 * 1024  # bytes that wait at most
+FLUSH_AFTER: Final = 0.2  # seconds
+RETRY_AFTER: Final = 1.0  # seconds, where the reader is blocked or the disk is full
+_CHUNK: Final = 64 * 1024
+STANDARD_OUTPUT: Final = 1
+STANDARD_ERROR: Final = 2
+
+
+class _Sink:
+    """Somewhere to write to. write() returns how many bytes were taken; it raises OSError, BlockingIOError among them."""
+
+    def write(self, data: bytes) -> int:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class FileSink(_Sink):
+    """A file, appended to, 0640 where it is made."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError where it cannot be opened."""
+        self._path = path
+        self._descriptor = self._open()
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+
+    def write(self, data: bytes) -> int:
+        here = os.fstat(self._descriptor)
+        try:
+            there = os.stat(self._path)
+            moved = (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
+        except FileNotFoundError:
+            moved = True
+        if moved:
+            descriptor = self._open()
+            os.close(self._descriptor)
+            self._descriptor = descriptor
+        return os.write(self._descriptor, data)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class DescriptorSink(_Sink):
+    """An inherited descriptor, such as standard output. Its own flags stay as they are: others may share them."""
+
+    def __init__(self, descriptor: int) -> None:
+        mode = os.fstat(descriptor).st_mode
+        self._socket: socket.socket | None = None
+        self._descriptor = -1
+        if stat.S_ISSOCK(mode):
+            self._socket = socket.socket(fileno=os.dup(descriptor))
+        elif stat.S_ISREG(mode):
+            self._descriptor = os.dup(descriptor)
+        else:
+            try:
+                self._descriptor = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError:  # no /proc, or not ours to open: then its flags have to change
+                self._descriptor = os.dup(descriptor)
+                os.set_blocking(self._descriptor, False)
+
+    def write(self, data: bytes) -> int:
+        if self._socket:
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        return os.write(self._descriptor, data)
+
+    def close(self) -> None:
+        if self._socket:
+            self._socket.close()
+        else:
+            os.close(self._descriptor)
+
+
+class LineWriter:
+    """See above. lost: lines that were, so far."""
+
+    def __init__(self, clock: Clock, sink: _Sink, buffer: int = BUFFER) -> None:
+        self._clock = clock
+        self._sink = sink
+        self._most = buffer
+        self._lines: deque[bytes] = deque()
+        self._waiting = 0
+        self._rest = b""  # of a line that was written in part
+        self._timer: Timer | None = None
+        self._unsaid = 0
+        self.lost = 0
+
+    def write_line(self, line: bytes) -> None:
+        """Takes one line, without its end; it goes out soon."""
+        if self._waiting + len(line) > self._most:
+            self.lost += 1
+            self._unsaid += 1
+            return
+        self._waiting += len(line) + 1
+        self._lines.append(line)
+        if self._timer is None:
+            self._timer = self._clock.callLater(FLUSH_AFTER, self._flush_later)
+
+    def flush(self) -> bool:
+        """Writes what can be written now; whether that was all."""
+        while self._lines or self._rest:
+            data = self._rest or self._gather()
+            try:
+                taken = self._sink.write(data)
+            except OSError as error:
+                self._rest = data
+                if error.errno in (errno.EPIPE, errno.EBADF):  # nobody will ever read it
+                    self._drop()
+                return False
+            self._waiting -= taken
+            self._rest = data[taken:]
+            if self._rest:
+                return False
+        if self._unsaid:
+            lost, self._unsaid = self._unsaid, 0
+            self.write_line(b'{"lost_lines": %d}' % lost)
+        return True
+
+    def close(self) -> None:
+        """Writes what can be written now, and ends."""
+        self.flush()
+        self.flush()
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        self._sink.close()
+
+    def _gather(self) -> bytes:
+        """Whole lines, about a chunk of them."""
+        size, lines = 0, []
+        while self._lines and size < _CHUNK:
+            line = self._lines.popleft()
+            lines.append(line)
+            size += len(line) + 1
+        return b"\n".join(lines) + b"\n"
+
+    def _drop(self) -> None:
+        self.lost += len(self._lines) + 1
+        self._lines.clear()
+        self._rest = b""
+        self._waiting = 0
+
+    def _flush_later(self) -> None:
+        self._timer = None
+        done = self.flush()
+        if self._lines or self._rest:
+            self._timer = self._clock.callLater(FLUSH_AFTER if done else RETRY_AFTER, self._flush_later)

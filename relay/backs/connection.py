@@ -1,0 +1,177 @@
+"""One connection that the relay dialled to a Tentacle: pinned, identified, proved, leased, idle, and proved again.
+
+DIALLING --pinned--> IDENTIFYING --MX-SERVER--> LEASED --whole reply--> IDLE --next lease--> PROVING --PROCEED--> LEASED
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, Protocol
+
+from OpenSSL import SSL
+
+from certs.thumbprint import Thumbprint
+from relay.exchange import Close
+from relay.halibut.connection import Connection
+from relay.halibut.errors import RemoteProtocolError
+from relay.halibut.events import Line, Part, Unit
+from relay.halibut.limits import Limits
+from relay.halibut.roles import Role
+from relay.halibut.roles import State as Due
+from relay.outcomes import Outcome
+from relay.transport.connection import TLSConnection
+from relay.transport.dialler import Dial
+from relay.transport.errors import DialError, WrongCertificateError
+from relay.transport.loop import Loop
+from routing.table import Machine
+
+_DIAL_OUTCOMES: Final = {
+    "resolve": Outcome.RESOLVE,
+    "refused": Outcome.REFUSED,
+    "unreachable": Outcome.UNREACHABLE,
+    "timeout": Outcome.CONNECT_TIMEOUT,
+    "descriptors": Outcome.DESCRIPTORS,
+}
+
+
+class State(Enum):
+    DIALLING = "dialling"
+    IDENTIFYING = "identifying"
+    PROVING = "proving"
+    LEASED = "leased"
+    IDLE = "idle"
+    CLOSED = "closed"
+
+
+class Owner(Protocol):
+    """The pool that a connection belongs to."""
+
+    def connection_ready(self, connection: "BackConnection") -> None:
+        """It waits for a request."""
+
+    def connection_part(self, connection: "BackConnection", part: Part) -> None:
+        """A part of a reply."""
+
+    def connection_body(self, connection: "BackConnection", count: int, done: Callable[[], None]) -> None:
+        """The next ``count`` bytes belong to a reply's stream and may be pumped; done is to be called behind them."""
+
+    def connection_closing(self, connection: "BackConnection") -> None:
+        """Its Tentacle has closed while it was paused."""
+
+    def connection_lost(self, connection: "BackConnection", before: State, outcome: Outcome, detail: str) -> None:
+        """It is closed; in which state it was."""
+
+
+class BackConnection:
+    """See above. state: where it is; since: when it came there, where that matters (the reactor's clock)."""
+
+    def __init__(self, loop: Loop, machine: Machine, context: SSL.Context, owner: Owner, connect: float) -> None:
+        """Dials at once. connect: seconds for TCP and TLS."""
+        self._loop = loop
+        self._pins: tuple[Thumbprint, ...] = machine.thumbprints
+        self._owner = owner
+        self._codec = Connection(Role.DIALLING_CLIENT, Limits(envelope=machine.limits.envelope))
+        self.link: TLSConnection | None = None
+        self.state = State.DIALLING
+        self.since = loop.reactor.seconds()
+        address = machine.tentacle
+        self._dial = Dial(loop, address.host, address.port, context, self, connect, self._dial_failed)
+
+    # ---- until it is ready ------------------------------------------------------------------------------------------
+
+    def _dial_failed(self, error: Exception) -> None:
+        outcome = _DIAL_OUTCOMES[error.reason] if isinstance(error, DialError) else Outcome.TLS
+        self._lost(outcome, str(error))
+
+    def connectionMade(self) -> None:
+        link = self._dial.link
+        assert link is not None
+        self.link = link
+        shown = link.peer_certificate
+        if shown is None or not any(pin.matches(shown) for pin in self._pins):
+            wrong = WrongCertificateError(str(Thumbprint.of(shown)) if shown else "")
+            link.loseConnection()  # as Halibut does: a bare FIN without one byte (wire.md 1.5)
+            self._lost(Outcome.WRONG_CERTIFICATE, str(wrong))
+            return
+        self.state = State.IDENTIFYING
+        link.write(self._codec.send(Unit.PREAMBLE))
+        link.write(self._codec.send(Unit.CLIENT_IDENTITY))
+
+    def prove(self) -> None:
+        """Asks an idle one whether it still lives; connection_ready() or connection_lost() follows."""
+        assert self.link is not None
+        self.state = State.PROVING
+        self.since = self._loop.reactor.seconds()
+        self.link.write(self._codec.send(Unit.NEXT))
+
+    # ---- in use -----------------------------------------------------------------------------------------------------
+
+    def send(self, part: Part) -> None:
+        """Writes a part of a request."""
+        assert self.link is not None
+        self._codec.forward(part)
+        self.link.write(part.data)
+
+    @property
+    def reusable(self) -> bool:
+        """A whole reply has come, nothing else may follow it, and the Tentacle waits for NEXT or END."""
+        return self.state is State.LEASED and self._codec.state is Due.TURN and not self._codec.more_frames
+
+    @property
+    def more_frames(self) -> bool:
+        return self._codec.more_frames
+
+    def rest(self) -> None:
+        """Its exchange is over; it is idle from now on."""
+        self.state = State.IDLE
+        self.since = self._loop.reactor.seconds()
+
+    def dataReceived(self, data: bytes) -> None:
+        try:
+            events = self._codec.receive_data(data)
+        except RemoteProtocolError as error:
+            before = self.state
+            self.close(Close.RST if self._codec.forwarding else Close.FIN)
+            self._owner.connection_lost(self, before, Outcome.TENTACLE_BROKE, f"{error} (wire.md {error.rule})")
+            return
+        for event in events:
+            if isinstance(event, Part):
+                self._owner.connection_part(self, event)
+            elif isinstance(event, Line):
+                self.state = State.LEASED
+                self._owner.connection_ready(self)
+        left = self._codec.body_left
+        if left and self.state is State.LEASED:
+            self._owner.connection_body(self, left, lambda: self._codec.body_passed(left))
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def close(self, close: Close) -> None:
+        """Closes it, FIN or RST, without telling the owner. An idle one says END first (wire.md 1.10)."""
+        if self.state is State.CLOSED:
+            return
+        before, self.state = self.state, State.CLOSED
+        link = self.link
+        if link is None:
+            self._dial.cancel()
+        elif close is Close.RST:
+            link.abortConnection()
+        else:
+            if before is State.IDLE:
+                link.write(self._codec.send(Unit.END))
+            link.loseConnection()
+
+    def peerClosed(self) -> None:
+        self._owner.connection_closing(self)
+
+    def connectionLost(self, reason: Exception) -> None:
+        detail = str(reason)
+        try:
+            self._codec.receive_end()
+        except RemoteProtocolError as error:
+            detail = str(error)
+        outcome = Outcome.NOT_TRUSTED if self.state is State.IDENTIFYING else Outcome.TENTACLE_GONE
+        self._lost(outcome, detail)
+
+    def _lost(self, outcome: Outcome, detail: str) -> None:
+        before, self.state = self.state, State.CLOSED
+        self._owner.connection_lost(self, before, outcome, detail)

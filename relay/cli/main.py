@@ -1,0 +1,17 @@
+"""The entry point: every command family under one name."""
+
+import click
+
+from relay.cli.configuration import check
+from relay.cli.run import run
+from relay.version import VERSION
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="relay-tentacle")
+def main() -> None:
+    """Carries Octopus Deploy's calls to the Tentacles of a private network."""
+
+
+for command in (run, check):
+    main.add_command(command)

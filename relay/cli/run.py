@@ -1,0 +1,88 @@
+"""``relay-tentacle run``: the relay in the foreground, until SIGTERM."""
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from prometheus_client import CollectorRegistry
+from twisted.internet.defer import Deferred
+
+from certs.errors import CertificateError
+from certs.identity import Identity
+from certs.store import IdentityStore
+from relay.admin.access_log import AccessLog
+from relay.admin.log import make_log
+from relay.admin.metrics import Metrics
+from relay.admin.writer import STANDARD_ERROR, STANDARD_OUTPUT, DescriptorSink, FileSink, LineWriter
+from relay.cli.configuration import config_option, load_or_exit
+from relay.cli.exits import fail
+from relay.service import RelayService, StartError
+from relay.transport.listener import raise_descriptor_limit
+
+
+@click.command()
+@config_option
+def run(config: Path) -> None:
+    """Run the relay in the foreground.
+
+    SIGTERM and SIGINT let the calls in flight end, for as long as relay.timeouts.drain says; a second one stops at once.
+    """
+    table = load_or_exit(config)
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    raise_descriptor_limit()
+    writer = LineWriter(reactor, DescriptorSink(STANDARD_ERROR))
+    log = make_log(writer, table.relay.log_level, relay=table.relay.name)
+
+    def made(identity: Identity, path: Path) -> None:
+        log.warning("made a new identity", name=identity.name, file=str(path), thumbprint=str(identity.thumbprint))
+
+    try:
+        sink = FileSink(table.relay.access_log) if table.relay.access_log else DescriptorSink(STANDARD_OUTPUT)
+    except OSError as error:
+        fail(f"cannot write the access log {table.relay.access_log}: {error.strerror}. Name another file in relay.access_log.")
+    access_writer = LineWriter(reactor, sink)
+    access_log = AccessLog(table.relay.name, access_writer)
+    try:
+        store = IdentityStore(table.relay.state, made)
+        service = RelayService(reactor, table, store, log, access_log, Metrics(CollectorRegistry()))
+        service.start()
+    except (CertificateError, StartError) as error:
+        writer.close()
+        fail(str(error))
+    _Ending(reactor, service).install()
+    log.info("running", machines=len(table.machines), config=str(config))
+    reactor.run(installSignalHandlers=False)
+    for each in (access_writer, writer):
+        each.close()
+
+
+class _Ending:
+    """What signals do: the first drains, the second stops."""
+
+    def __init__(self, reactor: Any, service: RelayService) -> None:
+        self._reactor = reactor
+        self._service = service
+        self._signals = 0
+
+    def install(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._act)
+
+    def _act(self) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            Deferred.fromCoroutine(self._service.drain()).addBoth(lambda _: self._stop())
+        elif self._signals == 2:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._reactor.running:
+            self._service.stop()
+            self._reactor.stop()

@@ -1,0 +1,36 @@
+"""What we use of Twisted's reactor, typed. Its own interfaces are zope's, which a type checker cannot read."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Timer(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> None: ...
+
+    def active(self) -> int | bool: ...
+
+    def reset(self, secondsFromNow: float) -> None: ...
+
+
+class Clock(Protocol):
+    """The one clock (design, rule 12): the reactor, or ``task.Clock`` in tests."""
+
+    def seconds(self) -> float: ...
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Timer: ...  # noqa: A002 (Twisted's name)
+
+
+class Reactor(Clock, Protocol):
+    """A clock, and descriptors."""
+
+    nameResolver: Any
+
+    def addReader(self, reader: Any) -> None: ...
+
+    def removeReader(self, reader: Any) -> None: ...
+
+    def addWriter(self, writer: Any) -> None: ...
+
+    def removeWriter(self, writer: Any) -> None: ...

@@ -1,0 +1,373 @@
+"""Moves one exchange between a front connection and a back connection: one request with its streams, and its reply.
+
+    ACQUIRING --ready--> READY --request's first part--> REQUEST --its last--> CALL --reply's first part--> REPLY --its last-->
+    DELIVERING --all of it sent--> ENDED
+
+Rules (design, section 4):
+1. Parts go out as they came, one record each, in the same turn of the reactor.
+2. Whoever cannot write pauses whoever is read. Nothing is kept here but what one read gave while the back was lost.
+3. Before the first byte of the request went to a back, another may be acquired. After it, the exchange ends with that back.
+4. Each end is told once, by a row of ENDS. The log and the metrics hear of it once.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, Protocol
+
+from relay.call import Call
+from relay.clock import Clock, Timer
+from relay.halibut.events import Part
+from relay.outcomes import Outcome
+from relay.transport.interface import Link
+
+SILENCE: Final = 660.0  # seconds; Octopus gives up after 5 or 10 minutes without a reply (wire.md 3.5, 11.1)
+STALL: Final = 10.0  # seconds without progress, after which a caller forfeits what a closed Tentacle had left
+_BACKLOG: Final = "backlog"
+_NO_BACK: Final = "no back"
+
+
+class State(Enum):
+    ACQUIRING = "acquiring"
+    READY = "ready"
+    REQUEST = "request"
+    CALL = "call"
+    REPLY = "reply"
+    DELIVERING = "delivering"
+    ENDED = "ended"
+
+
+class Close(Enum):
+    """What becomes of a leg when the exchange ends."""
+
+    KEEP = "keep"  # it goes on: a caller to its next request, a back to its pool
+    FIN = "fin"
+    RST = "rst"
+    RECEIVER = "receiver"  # FIN, but RST where the leg was among a message's streams (wire.md 5.7)
+    GONE = "gone"  # it is closed already
+
+
+class Lease(Protocol):
+    """A claim on a back connection. It is cancelled by abort() at any time, and is over after abort() or release()."""
+
+    @property
+    def link(self) -> Link:
+        """The connection, once ready."""
+
+    @property
+    def more_frames(self) -> bool:
+        """The reply repeats a stream's id: more frames of it may come."""
+
+    def send(self, part: Part) -> None:
+        """Writes a part of the request."""
+
+    def abort(self, close: Close) -> None:
+        """Ends the claim, and the connection with it: FIN or RST."""
+
+    def release(self) -> None:
+        """Ends the claim after a whole reply; the connection may serve others."""
+
+
+class LeaseHolder(Protocol):
+    """Whoever acquired a lease."""
+
+    def lease_ready(self) -> None:
+        """A back connection waits for the request."""
+
+    def lease_failed(self, outcome: Outcome, detail: str) -> None:
+        """There is none to be had. The lease is over."""
+
+    def reply_part(self, part: Part) -> None:
+        """A part of the reply."""
+
+    def reply_body(self, count: int, done: Callable[[], None]) -> None:
+        """The next ``count`` bytes of the lease's link belong to a stream; done is to be called when they have gone by."""
+
+    def back_lost(self, outcome: Outcome, detail: str) -> None:
+        """The connection has ended, or broke the protocol, after it was ready. The lease is over."""
+
+    def back_closing(self) -> None:
+        """The Tentacle has closed while its connection was paused; what it sent before may still be read."""
+
+
+class Back(Protocol):
+    """Where a machine's Tentacle is had from."""
+
+    def acquire(self, call: Call, deadline: float, holder: LeaseHolder) -> Lease:
+        """Claims a connection. The holder is told later, never from within, and by the deadline (the reactor's clock)."""
+
+
+class Caller(Protocol):
+    """The front connection of an exchange."""
+
+    @property
+    def link(self) -> Link:
+        """The connection."""
+
+    @property
+    def among_streams(self) -> bool:
+        """The caller has begun to receive a message's streams, and not all of them."""
+
+    def answer(self) -> None:
+        """Tells the caller that the back is ready: MX-SERVER or PROCEED."""
+
+    def send(self, part: Part) -> None:
+        """Writes a part of the reply."""
+
+    def exchange_ended(self, close: Close) -> None:
+        """The exchange is over; what becomes of the connection: KEEP, FIN, RST or GONE."""
+
+
+class _Gone(Enum):
+    """What ends an exchange early."""
+
+    CALLER = "caller"
+    TENTACLE = "tentacle"
+    RELAY = "relay"
+
+
+# (state, who is gone): outcome unless another is given, then what becomes of the caller's leg and of the back's.
+ENDS: Final[dict[tuple[State, _Gone], tuple[Outcome, Close, Close]]] = {
+    (State.ACQUIRING, _Gone.CALLER): (Outcome.CALLER_LEFT, Close.GONE, Close.FIN),
+    (State.READY, _Gone.CALLER): (Outcome.CALLER_LEFT, Close.GONE, Close.FIN),
+    (State.REQUEST, _Gone.CALLER): (Outcome.CANCELLED, Close.GONE, Close.RST),
+    (State.CALL, _Gone.CALLER): (Outcome.CANCELLED, Close.GONE, Close.FIN),
+    (State.REPLY, _Gone.CALLER): (Outcome.CANCELLED, Close.GONE, Close.FIN),
+    (State.DELIVERING, _Gone.CALLER): (Outcome.CANCELLED, Close.GONE, Close.GONE),
+    (State.ACQUIRING, _Gone.TENTACLE): (Outcome.TENTACLE_GONE, Close.FIN, Close.GONE),
+    (State.READY, _Gone.TENTACLE): (Outcome.TENTACLE_GONE, Close.FIN, Close.GONE),
+    (State.REQUEST, _Gone.TENTACLE): (Outcome.TENTACLE_GONE, Close.FIN, Close.GONE),
+    (State.CALL, _Gone.TENTACLE): (Outcome.TENTACLE_GONE, Close.FIN, Close.GONE),
+    (State.REPLY, _Gone.TENTACLE): (Outcome.TENTACLE_GONE, Close.RECEIVER, Close.GONE),
+    (State.ACQUIRING, _Gone.RELAY): (Outcome.STOPPED, Close.FIN, Close.FIN),
+    (State.READY, _Gone.RELAY): (Outcome.STOPPED, Close.FIN, Close.FIN),
+    (State.REQUEST, _Gone.RELAY): (Outcome.STOPPED, Close.FIN, Close.RST),
+    (State.CALL, _Gone.RELAY): (Outcome.STOPPED, Close.FIN, Close.FIN),
+    (State.REPLY, _Gone.RELAY): (Outcome.STOPPED, Close.RECEIVER, Close.FIN),
+    (State.DELIVERING, _Gone.RELAY): (Outcome.STOPPED, Close.RECEIVER, Close.GONE),
+}
+
+
+class Exchange:
+    """One exchange. finished(call), if given, hears of its end, once, before the caller's leg does.
+
+    The caller's connection calls request_part(), caller_gone() and caller_broke(); the lease calls what LeaseHolder says.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_back",
+        "_back_closing",
+        "_caller",
+        "_clock",
+        "_deadline",
+        "_finished",
+        "_held",
+        "_lease",
+        "_moved",
+        "_moved_at",
+        "_stall",
+        "call",
+        "state",
+    )  # fmt: skip
+
+    def __init__(
+        self, clock: Clock, caller: Caller, back: Back, call: Call, ready: float, finished: Callable[[Call], None]
+    ) -> None:
+        """ready: seconds within which the back has to be."""
+        self._clock = clock
+        self._caller = caller
+        self._back = back
+        self._deadline = call.began + ready
+        self._finished = finished
+        self._answered = False
+        self._held: list[Part] = []
+        self._stall: Timer | None = None
+        self._back_closing = False
+        self._moved: tuple[int, ...] = ()
+        self._moved_at = call.began
+        self.call = call
+        self.state = State.ACQUIRING
+        self._lease = back.acquire(call, self._deadline, self)
+
+    # ---- the back ---------------------------------------------------------------------------------------------------
+
+    def lease_ready(self) -> None:
+        self.call.ready = self._clock.seconds()
+        self.state = State.READY
+        if not self._answered:
+            self._answered = True
+            self._caller.answer()
+            return
+        held, self._held = self._held, []
+        for part in held:
+            self.request_part(part)
+        self._caller.link.resume(_NO_BACK)
+
+    def lease_failed(self, outcome: Outcome, detail: str) -> None:
+        self._end(_Gone.TENTACLE, outcome, detail)
+
+    def reply_part(self, part: Part) -> None:
+        call = self.call
+        if part.message:
+            call.reply = part.message
+        if self.state is State.CALL:
+            self.state = State.REPLY
+            call.replied = self._clock.seconds()
+        call.reply_bytes += len(part.data)
+        self._caller.send(part)
+        link = self._caller.link
+        if link.backlogged:
+            self._lease.link.pause(_BACKLOG)
+            link.notify_drained(self._caller_drained)
+        if part.last:
+            self._reply_whole()
+
+    def back_closing(self) -> None:
+        if self.state is State.REPLY and self._stall is None:
+            self._back_closing = True
+            self._stall = self._clock.callLater(STALL, self._check_stall, self._position())
+
+    def back_lost(self, outcome: Outcome, detail: str) -> None:
+        if self.state is State.READY and self._clock.seconds() < self._deadline:
+            # Nothing was written to it yet, and the caller knows nothing of it.
+            self.state = State.ACQUIRING
+            self._caller.link.pause(_NO_BACK)
+            self._lease = self._back.acquire(self.call, self._deadline, self)
+            return
+        self._end(_Gone.TENTACLE, outcome, detail)
+
+    def _caller_drained(self) -> None:
+        if self.state is State.REPLY:
+            self._lease.link.resume(_BACKLOG)
+        elif self.state is State.DELIVERING:
+            self._delivered()
+
+    def _reply_whole(self) -> None:
+        """The reply's last part is written; what may still come are frames that repeat an id."""
+        self._cancel_stall()
+        if self._lease.more_frames:
+            return
+        self._lease.link.resume(_BACKLOG)
+        self._lease.release()
+        self.state = State.DELIVERING
+        if not self._caller.link.backlogged:
+            self._delivered()
+
+    def _delivered(self) -> None:
+        reply = self.call.reply
+        self._close(Outcome.ERROR_REPLY if reply and reply.failed else Outcome.OK, "", Close.KEEP)
+
+    # ---- the caller -------------------------------------------------------------------------------------------------
+
+    def request_part(self, part: Part) -> None:
+        """A part of the request."""
+        call = self.call
+        if part.message:
+            call.request = part.message
+        if self.state is State.ACQUIRING:
+            self._held.append(part)
+            return
+        if self.state is State.READY:
+            self.state = State.REQUEST
+        call.request_bytes += len(part.data)
+        self._lease.send(part)
+        link = self._lease.link
+        if link.backlogged:
+            self._caller.link.pause(_BACKLOG)
+            link.notify_drained(self._back_drained)
+        if part.last:
+            self.state = State.CALL
+            call.requested = self._clock.seconds()
+
+    def _back_drained(self) -> None:
+        self._caller.link.resume(_BACKLOG)
+
+    def request_body(self, count: int, done: Callable[[], None]) -> None:
+        """Lets that many bytes of a request's stream go straight to the back; ``done`` is called behind them."""
+        if self.state is State.REQUEST:
+            self.call.request_bytes += count
+            self._caller.link.pump(self._lease.link, count, done)
+
+    def reply_body(self, count: int, done: Callable[[], None]) -> None:
+        """The same for a reply's stream."""
+        if self.state is State.REPLY:
+            self.call.reply_bytes += count
+            self._lease.link.pump(self._caller.link, count, done)
+
+    def caller_turns(self) -> None:
+        """The caller goes on although the reply may have had more frames (wire.md 5.5): they do not come."""
+        if self.state is State.REPLY:
+            self._lease.abort(Close.FIN)
+            self._delivered()
+
+    def caller_gone(self, detail: str) -> None:
+        """The caller's connection has ended, or its end was seen."""
+        self._end(_Gone.CALLER, None, detail)
+
+    def caller_broke(self, detail: str) -> None:
+        """The caller broke the protocol; its connection is closed by itself."""
+        self._end(_Gone.CALLER, Outcome.CALLER_BROKE, detail)
+
+    # ---- the relay --------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ends it now."""
+        self._end(_Gone.RELAY, Outcome.STOPPED, "the relay stops")
+
+    def check_progress(self, now: float, idle: float) -> None:
+        """Ends it where nothing has moved for SILENCE seconds, or, before the request, for idle; to be called now and then."""
+        position = self._position()
+        if position != self._moved:
+            self._moved, self._moved_at = position, now
+        elif self.state is State.READY:
+            if now - self.call.ready > idle:
+                self._end(_Gone.RELAY, Outcome.CALLER_SILENT, f"no request within {idle:.0f} s")
+        elif now - self._moved_at > SILENCE and self.state is not State.ACQUIRING:
+            self._end(_Gone.RELAY, Outcome.SILENT, f"nothing moved for {SILENCE:.0f} s")
+
+    def _position(self) -> tuple[int, ...]:
+        """Changes with every byte that moves."""
+        caller, call = self._caller.link, self.call
+        back = (0, 0)
+        if self.state not in (State.ACQUIRING, State.DELIVERING, State.ENDED):
+            link = self._lease.link
+            back = (link.pump_left, link.unsent)
+        return (call.request_bytes, call.reply_bytes, caller.pump_left, caller.unsent, *back)
+
+    def _check_stall(self, before: tuple[int, ...]) -> None:
+        """The Tentacle has closed: the caller gets what it had left as long as it takes it."""
+        self._stall = None
+        now = self._position()
+        if now == before:
+            self._end(_Gone.RELAY, Outcome.STALLED, f"the caller took nothing for {STALL:.0f} s")
+        else:
+            self._stall = self._clock.callLater(STALL, self._check_stall, now)
+
+    def _cancel_stall(self) -> None:
+        if self._stall:
+            self._stall.cancel()
+            self._stall = None
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def _end(self, gone: _Gone, outcome: Outcome | None, detail: str) -> None:
+        if self.state is State.ENDED:
+            return
+        usual, caller_close, back_close = ENDS[self.state, gone]
+        self.call.request_bytes -= self._caller.link.pump_left  # of a body that the end cuts short
+        if self.state is State.REPLY:
+            self.call.reply_bytes -= self._lease.link.pump_left
+        if back_close is not Close.GONE:
+            self._lease.abort(back_close)
+        self._close(outcome or usual, detail, caller_close)
+
+    def _close(self, outcome: Outcome, detail: str, caller_close: Close) -> None:
+        self._cancel_stall()
+        self.state = State.ENDED
+        self._held.clear()
+        call = self.call
+        call.outcome, call.detail, call.ended = outcome, detail, self._clock.seconds()
+        self._finished(call)
+        if caller_close is Close.RECEIVER:
+            caller_close = Close.RST if self._caller.among_streams else Close.FIN
+        self._caller.exchange_ended(caller_close)

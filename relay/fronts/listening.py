@@ -1,0 +1,227 @@
+"""The front that Octopus dials: to each caller, the relay is the listening Tentacle of one machine (wire.md 2, 3.2).
+
+Rules:
+1. The preamble comes first. Whoever does not begin with MX gets the page; whoever does is judged by its certificate (2.3).
+2. Whoever is refused sees a bare FIN and not one byte (1.7).
+3. MX-SERVER and PROCEED are sent when a back is ready, and not before (design, rule 3).
+4. Between exchanges a front holds nothing but its connection.
+"""
+
+from typing import Protocol
+
+from certs.thumbprint import Thumbprint
+from relay.call import Call
+from relay.clock import Clock
+from relay.exchange import Back, Close, Exchange
+from relay.exchange import State as ExchangeState
+from relay.fronts.page import PAGE
+from relay.halibut.connection import Connection
+from relay.halibut.errors import RemoteProtocolError
+from relay.halibut.events import Line, Part, Unit
+from relay.halibut.limits import Limits
+from relay.halibut.roles import Role, State
+from relay.outcomes import Refusal
+from relay.transport.errors import HandshakeError
+from relay.transport.interface import Link
+from routing.table import Machine, Octopus
+
+
+class Door(Protocol):
+    """Where the caller came in."""
+
+    machine: Machine
+    draining: bool
+
+    @property
+    def clock(self) -> Clock:
+        """The reactor's."""
+
+    def back(self, octopus: Octopus) -> Back:
+        """Where the machine's Tentacle is had from, for calls of this Octopus."""
+
+    def ended(self, call: Call) -> None:
+        """An exchange is over."""
+
+    def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
+        """A caller was turned away, or left."""
+
+    def left(self, front: "ListeningFront") -> None:
+        """This front holds nothing any more."""
+
+
+class ListeningFront:
+    """One caller. link is set by the door, before the handshake begins. opened: when it came (the reactor's clock)."""
+
+    def __init__(self, door: Door, peer: str, opened: float) -> None:
+        self._door = door
+        self._peer = peer
+        self._codec = Connection(Role.LISTENING_SERVICE, Limits(envelope=door.machine.limits.envelope))
+        self._certificate: bytes | None = None
+        self._octopus: Octopus | None = None
+        self._exchange: Exchange | None = None
+        self._since = opened
+        self._heard = False
+        self._closed = False
+        self.link: Link
+
+    # ---- what the link says -----------------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        self._certificate = self.link.peer_certificate
+
+    def dataReceived(self, data: bytes) -> None:
+        self._heard = True
+        try:
+            events = self._codec.receive_data(data)
+        except RemoteProtocolError as error:
+            self._broke(error)
+            return
+        for event in events:
+            if type(event) is Part:
+                self._part(event)
+            elif type(event) is Line:
+                self._line(event.unit)
+            else:
+                self.link.write(PAGE)
+                self._close(Close.FIN)
+            if self._closed:
+                return
+        left = self._codec.body_left
+        if left and self._exchange:
+            self._exchange.request_body(left, lambda: self._codec.body_passed(left))
+
+    def peerClosed(self) -> None:
+        """It is paused, because its Tentacle stalls, and the caller has closed: that is how Octopus cancels."""
+        self._gone("closed")
+        self._close(Close.RST)
+
+    def connectionLost(self, reason: Exception) -> None:
+        if isinstance(reason, HandshakeError):
+            self._door.refused(Refusal.TLS, self._peer, str(reason))
+        elif not self._heard:
+            self._door.refused(Refusal.CERTIFICATE_REFUSED, self._peer, "closed behind the handshake without a byte")
+        self._gone(str(reason))
+        self._close(Close.GONE)
+
+    # ---- lines ------------------------------------------------------------------------------------------------------
+
+    def _line(self, unit: Unit) -> None:
+        if unit is Unit.PREAMBLE:
+            self._judge()
+        elif unit is Unit.END:
+            self._gone("END")
+            self._close(Close.FIN)
+        else:  # MX-CLIENT, or NEXT
+            self._begin()
+
+    def _judge(self) -> None:
+        """Is this one of the machine's Octopus servers? No answer but the close (wire.md 1.7)."""
+        if self._certificate is None:
+            self._refuse(Refusal.NO_CERTIFICATE, "it showed no certificate")
+            return
+        self._octopus = self._door.machine.octopus_of(self._certificate)
+        if self._octopus is None:
+            self._refuse(
+                Refusal.UNTRUSTED, f"it showed {Thumbprint.of(self._certificate)}, which is of no Octopus of this machine"
+            )
+
+    def _begin(self) -> None:
+        door, octopus = self._door, self._octopus
+        assert octopus is not None
+        if self._exchange:
+            self._exchange.caller_turns()
+        if self._closed:
+            return
+        if door.draining:
+            self._refuse(Refusal.DRAINING, "the relay is draining")
+            return
+        machine = door.machine
+        call = Call(machine.name, octopus.name, self._peer, door.clock.seconds())
+        self._exchange = Exchange(door.clock, self, door.back(octopus), call, machine.timeouts.ready, door.ended)
+
+    def _part(self, part: Part) -> None:
+        if self._exchange:
+            self._exchange.request_part(part)
+        else:  # a frame that repeats an id, behind the reply: whoever would have it is gone
+            self._close(Close.FIN)
+
+    def _broke(self, error: RemoteProtocolError) -> None:
+        detail = f"{error} (wire.md {error.rule})"
+        exchange, self._exchange = self._exchange, None
+        if exchange:
+            exchange.caller_broke(detail)
+        self._refuse(Refusal.BROKE_PROTOCOL, detail)
+
+    def _refuse(self, refusal: Refusal, detail: str) -> None:
+        self._door.refused(refusal, self._peer, detail)
+        self._close(Close.FIN)
+
+    # ---- what the exchange says -------------------------------------------------------------------------------------
+
+    def answer(self) -> None:
+        unit = Unit.SERVER_IDENTITY if self._codec.state is State.ANSWER else Unit.PROCEED
+        self.link.write(self._codec.send(unit))
+
+    def send(self, part: Part) -> None:
+        self._codec.forward(part)
+        self.link.write(part.data)
+
+    @property
+    def among_streams(self) -> bool:
+        return self._codec.forwarding_streams
+
+    def exchange_ended(self, close: Close) -> None:
+        self._exchange = None
+        self._since = self._door.clock.seconds()
+        if close is Close.KEEP:
+            if self._door.draining:
+                self._close(Close.FIN)
+        elif close is not Close.GONE:
+            self._close(close)
+
+    # ---- the door, and time -----------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """It has an exchange, which has a back or waits for one."""
+        return self._exchange is not None
+
+    def check(self, now: float, identify: float) -> None:
+        """Closes what has waited too long; to be called now and then. identify: seconds for all up to the identity."""
+        machine = self._door.machine
+        if self._exchange:
+            self._exchange.check_progress(now, machine.timeouts.front_idle)
+        elif self._codec.state in (State.PREAMBLE, State.IDENTITY):
+            if now - self._since > identify:
+                self._refuse(Refusal.IDENTIFY_TIMEOUT, f"not identified within {identify:.0f} s")
+        elif now - self._since > machine.timeouts.front_idle:
+            self._close(Close.FIN)
+
+    def drain(self) -> None:
+        """Closes it, unless a call is in flight: then its end will."""
+        exchange = self._exchange
+        if exchange is None:
+            self._close(Close.FIN)
+        elif exchange.state is ExchangeState.ACQUIRING:
+            exchange.stop()
+
+    def stop(self) -> None:
+        """Closes it now, whatever it does."""
+        if self._exchange:
+            self._exchange.stop()
+        self._close(Close.FIN)
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def _gone(self, detail: str) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange:
+            exchange.caller_gone(detail)
+
+    def _close(self, close: Close) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if close is not Close.GONE:
+            self.link.loseConnection(reset=close is Close.RST)
+        self._door.left(self)

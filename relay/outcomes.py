@@ -1,0 +1,50 @@
+"""The closed lists of words that logs and metrics use: how an exchange ends, why a caller is refused (wire.md section 11)."""
+
+from enum import Enum
+
+
+class Outcome(Enum):
+    """How an exchange ended. Each value is the word that operators see. The comments say who sees what, and why."""
+
+    # The reply has gone to the caller, whole.
+    OK = "ok"
+    ERROR_REPLY = "error-reply"  # and says that the call failed on the Tentacle
+
+    # Nothing of the request has reached the Tentacle. Octopus sees a close before MX-SERVER or PROCEED, and tries again.
+    RESOLVE = "resolve"  # the Tentacle's name does not resolve
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    CONNECT_TIMEOUT = "connect-timeout"  # no connection within `connect`
+    TLS = "tls"  # the handshake with the Tentacle failed
+    WRONG_CERTIFICATE = "wrong-certificate"  # what it showed has no pin
+    NOT_TRUSTED = "not-trusted"  # it closed before MX-SERVER: it does not trust the relay, or is stopping
+    QUEUE_TIMEOUT = "queue-timeout"  # every connection to the Tentacle was busy for all of `ready`
+    READY_TIMEOUT = "ready-timeout"  # it was not ready within `ready`
+    DESCRIPTORS = "descriptors"  # the relay has no file descriptor left
+    CALLER_LEFT = "caller-left"  # the caller closed before it sent a request
+    CALLER_SILENT = "caller-silent"  # the Tentacle was ready, and no request came within `front_idle`
+
+    # The request has begun. Octopus sees the connection close, and may not assume that nothing ran.
+    CANCELLED = "cancelled"  # the caller closed: that is how Octopus cancels
+    TENTACLE_GONE = "tentacle-gone"  # the Tentacle closed, or its machine died
+    CALLER_BROKE = "caller-broke"  # the caller broke the protocol
+    TENTACLE_BROKE = "tentacle-broke"  # the Tentacle broke it
+    SILENT = "silent"  # nothing moved for 11 minutes
+    STALLED = "stalled"  # the Tentacle closed, and the caller did not take what it had left
+    STOPPED = "stopped"  # the relay was stopped, and the drain time was over
+
+
+class Refusal(Enum):
+    """Why a caller was turned away, or left, before it had an exchange. Each value is the word that operators see."""
+
+    CONNECTIONS = "connections"  # relay.limits.connections are open
+    NOT_TLS = "not-tls"
+    HELLO_TIMEOUT = "hello-timeout"  # no ClientHello within relay.timeouts.client_hello
+    LEFT_EARLY = "left-early"  # closed before its ClientHello
+    TLS = "tls"  # the handshake failed
+    CERTIFICATE_REFUSED = "certificate-refused"  # closed after the handshake without a byte: does not accept ours
+    IDENTIFY_TIMEOUT = "identify-timeout"  # not identified within relay.timeouts.identify
+    NO_CERTIFICATE = "no-certificate"
+    UNTRUSTED = "untrusted"  # its certificate is of none of the machine's octopus entries
+    BROKE_PROTOCOL = "broke-protocol"
+    DRAINING = "draining"

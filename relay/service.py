@@ -1,0 +1,209 @@
+"""Builds the running relay from a routing table, and ends it: start, drain, stop."""
+
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+
+from certs.contexts import client_context, server_context
+from certs.identity import Identity
+from certs.store import IdentityStore
+from relay.admin.access_log import AccessLog
+from relay.admin.log import Log, Repeats
+from relay.admin.metrics import Metrics
+from relay.backs.listening import ListeningBack
+from relay.call import Call
+from relay.clock import Reactor, Timer
+from relay.fronts.door import PortDoor
+from relay.outcomes import Outcome, Refusal
+from relay.transport.listener import listening_socket
+from relay.transport.loop import Loop
+from routing.table import Machine, Octopus, Table
+
+CHECK_EVERY: Final = 5.0  # seconds between two looks for whoever has waited too long
+# Ends that are somebody's trouble or fault: these are logged, the others stand in the access log only.
+_TROUBLE: Final = frozenset(Outcome) - {
+    Outcome.OK, Outcome.ERROR_REPLY, Outcome.CALLER_LEFT, Outcome.CANCELLED, Outcome.CALLER_SILENT, Outcome.STOPPED,
+}  # fmt: skip
+
+
+class StartError(Exception):
+    """The relay cannot start; nothing of it runs. The text says why, and what to do."""
+
+
+class RelayService:
+    """The whole relay. start() either starts all of it or raises StartError."""
+
+    def __init__(
+        self, reactor: Reactor, table: Table, store: IdentityStore, log: Log, access_log: AccessLog, metrics: Metrics
+    ) -> None:
+        """Raises certs.errors.CertificateError where an identity cannot be had."""
+        self._reactor = reactor
+        self._table = table
+        self._log = log
+        self._access_log = access_log
+        self._metrics = metrics
+        self._repeats = Repeats(reactor, log)
+        self._doors: list[PortDoor] = []
+        self._backs: dict[tuple[str, str], ListeningBack] = {}
+        self._octopus_facing = {machine.name: store.machine(machine.name, machine.identity) for machine in table.machines}
+        self._tentacle_facing = {octopus.name: store.octopus(octopus.name, octopus.identity) for octopus in table.octopus}
+        self._client_contexts: dict[str, SSL.Context] = {}
+        self._connections = 0
+        self._unknown_members: set[str] = set()
+        self._timer: Timer | None = None
+        self._empty: Deferred[None] | None = None
+        self._loop: Loop | None = None
+
+    # ---- start ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Opens every door, or none. Raises StartError."""
+        sockets = _open_all(self._table.machines)
+        loop = self._loop = Loop(self._reactor, self._table.relay.limits.handshakes)
+        for machine, sock in zip(self._table.machines, sockets, strict=True):
+            context = _once(server_context, self._octopus_facing[machine.name])
+            self._doors.append(PortDoor(loop, sock, machine, self._table.relay.timeouts, context, self))
+            self._log.info(
+                "door open",
+                machine=machine.name,
+                door=str(machine.door),
+                tentacle=str(machine.tentacle),
+                thumbprint_for_octopus=str(self._octopus_facing[machine.name].thumbprint),
+            )
+        self._timer = self._reactor.callLater(CHECK_EVERY, self._check)
+
+    @property
+    def doors(self) -> dict[str, tuple[str, int]]:
+        """Where each machine's door listens."""
+        return {door.machine.name: door.address for door in self._doors}
+
+    # ---- what doors ask and say -------------------------------------------------------------------------------------
+
+    def admit(self) -> bool:
+        if self._connections >= self._table.relay.limits.connections:
+            return False
+        self._connections += 1
+        return True
+
+    def departed(self) -> None:
+        self._connections -= 1
+        if not self._connections:
+            self._emptied()
+
+    def _emptied(self) -> None:
+        """Whoever waits for the last connection to go need not wait any longer."""
+        empty, self._empty = self._empty, None
+        if empty:
+            empty.callback(None)
+
+    def starved(self, error: OSError) -> None:
+        self._metrics.starved.inc()
+        self._repeats.say(("starved",), "accepting pauses: no file descriptor is free", error=error.strerror or str(error))
+
+    def back(self, machine: Machine, octopus: Octopus) -> ListeningBack:
+        key = machine.name, octopus.name
+        back = self._backs.get(key)
+        if back is None:
+            assert self._loop is not None
+            back = self._backs[key] = ListeningBack(self._loop, machine, lambda: self._client_context(octopus.name))
+        return back
+
+    def ended(self, call: Call) -> None:
+        self._access_log.write(call)
+        self._metrics.ended(call)
+        if call.outcome in _TROUBLE:
+            word = call.outcome.value if call.outcome else ""
+            self._repeats.say(
+                ("call", call.machine, word), "call failed", machine=call.machine, octopus=call.octopus, peer=call.peer,
+                outcome=word, detail=call.detail,
+            )  # fmt: skip
+        unknown = call.request.unknown if call.request else ()
+        if (unknown or (call.reply and call.reply.unknown)) and call.machine not in self._unknown_members:
+            self._unknown_members.add(call.machine)
+            members = [*unknown, *(call.reply.unknown if call.reply else ())]
+            self._log.info("a newer Halibut: unknown members pass", machine=call.machine, members=members)
+
+    def refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
+        self._metrics.refused(refusal)
+        host = peer.rpartition(":")[0]
+        self._repeats.say(
+            ("refused", refusal.value, machine, host), "caller refused", reason=refusal.value, machine=machine, peer=peer,
+            detail=detail,
+        )  # fmt: skip
+
+    def _client_context(self, octopus: str) -> SSL.Context:
+        context = self._client_contexts.get(octopus)
+        if context is None:
+            context = self._client_contexts[octopus] = client_context(self._tentacle_facing[octopus])
+        return context
+
+    # ---- time -------------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        self._timer = self._reactor.callLater(CHECK_EVERY, self._check)
+        now = self._reactor.seconds()
+        for door in self._doors:
+            door.check(now)
+        self._repeats.tick()
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Lets the calls in flight end, for as long as ``relay.timeouts.drain`` says; new ones find the doors closed."""
+        self._log.info("draining", exchanges=sum(door.busy for door in self._doors), connections=self._connections)
+        for back in self._backs.values():
+            back.close_idle()
+        for door in self._doors:
+            door.drain()
+        if self._connections:
+            empty = self._empty = Deferred()
+            timer = self._reactor.callLater(self._table.relay.timeouts.drain, self._emptied)
+            await empty
+            if timer.active():
+                timer.cancel()
+
+    def stop(self) -> None:
+        """Ends everything now."""
+        for door in self._doors:
+            door.stop()
+        for back in self._backs.values():
+            back.stop()
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        self._repeats.summarise()
+        if self._loop:
+            self._loop.stop()
+            self._loop = None
+        self._log.info("stopped")
+
+
+def _open_all(machines: tuple[Machine, ...]) -> list[socket.socket]:
+    """A listening socket for each machine's door, or none at all."""
+    sockets: list[socket.socket] = []
+    for machine in machines:
+        try:
+            sockets.append(listening_socket(machine.door.host, machine.door.port))
+        except OSError as error:
+            for sock in sockets:
+                sock.close()
+            raise StartError(
+                f"machine {machine.name}: cannot listen on {machine.door}: {error.strerror or error}. "
+                "Free the port, or give the machine another one in `port`."
+            ) from error
+    return sockets
+
+
+def _once(make: Callable[[Identity], SSL.Context], identity: Identity) -> Callable[[], SSL.Context]:
+    """A context that is made when it is first asked for, and kept."""
+    made: list[SSL.Context] = []
+
+    def get() -> SSL.Context:
+        if not made:
+            made.append(make(identity))
+        return made[0]
+
+    return get

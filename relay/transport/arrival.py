@@ -1,0 +1,96 @@
+"""A caller that has connected and not said yet what it wants: its ClientHello is read, and left where it is."""
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from relay.clock import Reactor
+from relay.transport.clienthello import LARGEST, ClientHello, NotClientHelloError, read_client_hello
+
+HELLO_LATE: Final = "no ClientHello in time"
+HELLO_CLOSED: Final = "closed before its ClientHello"
+
+
+@implementer(IReadDescriptor)
+class Arrival:
+    """Calls back once: arrived(hello), the socket being free for TLS, or failed(why), the socket being closed.
+
+    sock: nonblocking; seconds: for the ClientHello. The bytes stay in the socket, for OpenSSL to read.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        sock: socket.socket,
+        seconds: float,
+        arrived: Callable[[ClientHello], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        self._reactor = reactor
+        self._socket = sock
+        self._arrived = arrived
+        self._failed = failed
+        self._timer = reactor.callLater(seconds, self._fail, HELLO_LATE)
+        self._done = False
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        return -1 if self._done else self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "arrival"
+
+    def doRead(self) -> None:
+        try:
+            data = self._socket.recv(LARGEST, socket.MSG_PEEK)
+            if not data:
+                self._fail(HELLO_CLOSED)
+                return
+            hello = read_client_hello(data)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail(os.strerror(error.errno or 0))
+            return
+        except NotClientHelloError as error:
+            self._fail(str(error))
+            return
+        if hello is None:
+            # What was peeked at stays readable; without this the reactor would call again and again until more comes.
+            self._set_low_water(len(data) + 1)
+            return
+        self._set_low_water(1)
+        self._end()
+        self._arrived(hello)
+
+    def stop(self) -> bool:
+        """Closes it, without a word; False where it had been called back already."""
+        if self._done:
+            return False
+        self._end()
+        self._socket.close()
+        return True
+
+    def connectionLost(self, reason: Failure) -> None:
+        """From the reactor: the peer has gone."""
+        self._fail(HELLO_CLOSED)
+
+    def _set_low_water(self, count: int) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+
+    def _end(self) -> None:
+        self._done = True
+        self._reactor.removeReader(self)
+        if self._timer.active():
+            self._timer.cancel()
+
+    def _fail(self, why: str) -> None:
+        if not self._done:
+            self._end()
+            self._socket.close()
+            self._failed(why)

@@ -1,0 +1,392 @@
+"""One TLS connection: OpenSSL on the nonblocking socket, itself a descriptor of the reactor (no memory BIO between).
+
+    HANDSHAKE --done--> OPEN --loseConnection--> FLUSHING --all sent--> LINGERING --peer's FIN, or enough--> CLOSED
+        any --abortConnection, peer's end, error--> CLOSED, by way of BROKEN where a write shows it
+
+Rules:
+1. One write is one record, or as few as 16 KiB each allow; writes never share a record (wire.md 2.7).
+2. Write through: what the socket does not take at once waits here, and whoever reads for us pauses; nothing else is buffered.
+3. We close with a bare FIN, never close_notify, and take FIN, RST and close_notify as the same end (wire.md 1.10). After our
+   FIN we read on for a while: a close with unread bytes would be a reset, and could destroy what the peer has not read yet.
+"""
+
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from relay.clock import Timer
+from relay.transport.errors import HandshakeError, PeerClosedError
+from relay.transport.interface import Link, Receiver
+from relay.transport.loop import Loop
+
+RECORD: Final = 16 * 1024  # the most plaintext that one TLS record holds
+READS_PER_TURN: Final = 8  # records read from one connection before the others get their turn
+STALL: Final = 10.0  # seconds without progress, after which what is left to send is given up
+LINGER: Final = 2.0  # seconds, and
+LINGER_BYTES: Final = 256 * 1024  # bytes that are read and thrown away behind our FIN
+_RESET: Final = struct.pack("ii", 1, 0)
+_BACKLOG: Final = "backlog"
+
+
+class State(Enum):
+    HANDSHAKE = "handshake"
+    OPEN = "open"
+    FLUSHING = "flushing"
+    LINGERING = "lingering"
+    BROKEN = "broken"
+    CLOSED = "closed"
+
+
+def prepare_socket(sock: socket.socket) -> None:
+    """Nonblocking, no Nagle, keep-alive as Halibut's own (wire.md 1.9: 15 s, 5 s, 10 probes)."""
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 10)
+
+
+@implementer(IReadDescriptor, IWriteDescriptor)
+class TLSConnection:
+    """A Link on a socket (see interface.py).
+
+    closed, if set, is called once, when the descriptor is free again; it is for whoever counts.
+    """
+
+    def __init__(self, loop: Loop, sock: socket.socket, context: SSL.Context, receiver: Receiver) -> None:
+        """sock: connected and prepared; belongs to the connection from now on."""
+        self._loop = loop
+        self._socket = sock
+        self._fileno = sock.fileno()
+        self._receiver = receiver
+        self._tls = SSL.Connection(context, sock)
+        self._state = State.HANDSHAKE
+        self._paused: set[str] = set()
+        self._reading = False
+        self._writing = False
+        self._read_wants_write = False
+        self._unsent: deque[bytes | memoryview] = deque()
+        self._drained: Callable[[], None] | None = None
+        self._timer: Timer | None = None
+        self._pump_to: Link | None = None
+        self._pump_done: Callable[[], None] | None = None
+        self._reset_after = False
+        self._lingered = 0
+        self.pump_left = 0
+        self.backlogged = False
+        self.closed: Callable[[], None] | None = None
+
+    def belongs_to(self, receiver: Receiver) -> None:
+        """Hands it over to another receiver."""
+        self._receiver = receiver
+
+    # ---- handshake --------------------------------------------------------------------------------------------------
+
+    def accept(self) -> None:
+        """Begins the handshake as the listener."""
+        self._tls.set_accept_state()
+        self._handshake()
+
+    def connect(self, server_name: str) -> None:
+        """Begins it as the dialler. server_name: empty where an address was dialled (wire.md 1.6)."""
+        self._tls.set_connect_state()
+        if server_name:
+            self._tls.set_tlsext_host_name(server_name.encode("ascii"))
+        self._handshake()
+
+    def _handshake(self) -> None:
+        try:
+            self._tls.do_handshake()
+        except SSL.WantReadError:
+            self._set_writing(False)
+            self._set_reading(True)
+            return
+        except SSL.WantWriteError:
+            self._set_writing(True)
+            return
+        except (SSL.Error, OSError) as error:
+            self._lose(HandshakeError(_cause(error)))
+            return
+        self._state = State.OPEN
+        self._set_writing(False)
+        self._set_reading(not self._paused)
+        self._receiver.connectionMade()
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        certificate = self._tls.get_peer_certificate()
+        return None if certificate is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+
+    @property
+    def version(self) -> str:
+        """Of TLS, such as ``TLSv1.3``."""
+        return self._tls.get_protocol_version_name()
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    def doRead(self) -> None:
+        if self._state is State.OPEN:
+            self._read()
+        elif self._state is State.HANDSHAKE:
+            self._handshake()
+        elif self._state is State.LINGERING:
+            self._discard()
+
+    def _read(self) -> None:
+        receive, wanted = self._tls.recv, RECORD
+        for _ in range(READS_PER_TURN):
+            left = self.pump_left
+            wanted = left if 0 < left < RECORD else RECORD
+            try:
+                data = receive(wanted)
+            except SSL.WantReadError:
+                return
+            except SSL.WantWriteError:
+                self._read_wants_write = True
+                self._set_writing(True)
+                return
+            except (SSL.Error, OSError) as error:
+                self._lose(PeerClosedError(_cause(error)))
+                return
+            if left:
+                self._pumped(data)
+            else:
+                self._receiver.dataReceived(data)
+            if self._state is not State.OPEN or self._paused:
+                return
+            if len(data) < wanted and not self._tls.pending():
+                return
+        if wanted < RECORD and self._tls.pending():
+            self._loop.reactor.callLater(0, self._read_pending)
+
+    def _read_pending(self) -> None:
+        """What OpenSSL has decrypted already makes no socket readable: the reactor would not call."""
+        if self._state is State.OPEN and not self._paused:
+            self._read()
+
+    def pause(self, reason: str) -> None:
+        if not self._paused and self._state is State.OPEN:
+            self._set_reading(False)
+            self._loop.watcher.watch(self._fileno, self._receiver.peerClosed)
+        self._paused.add(reason)
+
+    def resume(self, reason: str) -> None:
+        if reason not in self._paused:
+            return
+        self._paused.discard(reason)
+        if not self._paused and self._state is State.OPEN:
+            self._loop.watcher.unwatch(self._fileno)
+            self._set_reading(True)
+            if self._tls.pending():
+                self._loop.reactor.callLater(0, self._read_pending)
+
+    # ---- pumping ----------------------------------------------------------------------------------------------------
+
+    def pump(self, destination: Link, count: int, done: Callable[[], None]) -> None:
+        self._pump_to, self._pump_done, self.pump_left = destination, done, count
+
+    def _pumped(self, data: bytes) -> None:
+        destination = self._pump_to
+        assert destination is not None
+        self.pump_left -= len(data)
+        destination.write(data)
+        if destination.backlogged:
+            self.pause(_BACKLOG)
+            destination.notify_drained(self._pump_drained)
+        if not self.pump_left:
+            done, self._pump_to, self._pump_done = self._pump_done, None, None
+            assert done is not None
+            done()
+
+    def _pump_drained(self) -> None:
+        self.resume(_BACKLOG)
+
+    # ---- writing ----------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        if self._state is not State.OPEN or not data:
+            return
+        if self._unsent:
+            self._unsent.append(data)
+            return
+        rest = self._send(data)
+        if rest is not None:
+            self._unsent.append(rest)
+            self.backlogged = True
+            self._set_writing(True)
+
+    def _send(self, data: bytes | memoryview) -> bytes | memoryview | None:
+        """Sends what the socket takes; what is left, None where nothing is."""
+        while True:
+            try:
+                sent = self._tls.send(data)
+            except (SSL.WantWriteError, SSL.WantReadError):
+                return data
+            except (SSL.Error, OSError) as error:
+                self._loop.reactor.callLater(0, self._lose, PeerClosedError(_cause(error)))  # never from within a write
+                self._state = State.BROKEN
+                return None
+            if sent == len(data):
+                return None
+            data = memoryview(data)[sent:]
+
+    def doWrite(self) -> None:
+        if self._state is State.HANDSHAKE:
+            self._handshake()
+            return
+        if self._read_wants_write:
+            self._read_wants_write = False
+            self._read()
+        while self._unsent and self._state in (State.OPEN, State.FLUSHING):
+            rest = self._send(self._unsent[0])
+            if rest is not None:
+                self._unsent[0] = rest
+                return
+            self._unsent.popleft()
+        if self._state not in (State.OPEN, State.FLUSHING):
+            return
+        self._set_writing(False)
+        self.backlogged = False
+        if self._state is State.FLUSHING:
+            self._finish()
+        elif self._drained:
+            drained, self._drained = self._drained, None
+            drained()
+
+    def notify_drained(self, callback: Callable[[], None]) -> None:
+        self._drained = callback
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    @property
+    def unsent(self) -> int:
+        return sum(len(data) for data in self._unsent)
+
+    def loseConnection(self, reset: bool = False) -> None:
+        if self._state is State.OPEN:
+            self._stop_reading()
+            self._state = State.FLUSHING
+            self._reset_after = reset
+            if self._unsent:
+                self._watch_progress()
+            else:
+                self._finish()
+        elif self._state in (State.HANDSHAKE, State.BROKEN):
+            self._close()
+
+    def abortConnection(self) -> None:
+        if self._state is not State.CLOSED:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._close()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """From the reactor: an error on the socket that no read or write has shown."""
+        error = reason.value
+        self._lose(PeerClosedError(_cause(error if isinstance(error, Exception) else OSError("lost"))))
+
+    def _lose(self, error: Exception) -> None:
+        """The peer, or an error, has ended it."""
+        before = self._state
+        if before is State.CLOSED:
+            return
+        self._close()
+        if before in (State.HANDSHAKE, State.OPEN, State.BROKEN):
+            self._receiver.connectionLost(error)
+
+    def _watch_progress(self, before: int = 0) -> None:
+        """While what is left shrinks, it may go on; a peer that takes nothing for STALL seconds is reset."""
+        left = self.unsent
+        if left == before:
+            self.abortConnection()
+            return
+        self._timer = self._loop.reactor.callLater(STALL, self._watch_progress, left)
+
+    def _finish(self) -> None:
+        """All is sent: FIN, and then a bounded wait for the peer's."""
+        self._cancel_timer()
+        if self._reset_after:
+            self.abortConnection()
+            return
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:  # the peer has reset it already
+            self._close()
+            return
+        self._state = State.LINGERING
+        self._timer = self._loop.reactor.callLater(LINGER, self._close)
+        self._set_reading(True)
+
+    def _discard(self) -> None:
+        try:
+            data = self._socket.recv(64 * 1024)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._lingered += len(data)
+        if not data or self._lingered > LINGER_BYTES:
+            self._close()
+
+    def _close(self) -> None:
+        if self._state is State.CLOSED:
+            return
+        self._stop_reading()
+        self._set_writing(False)
+        self._cancel_timer()
+        self._state = State.CLOSED
+        self._unsent.clear()
+        self.backlogged = False
+        self._drained = self._pump_to = self._pump_done = None
+        self._socket.close()
+        if self.closed:
+            self.closed()
+
+    def _stop_reading(self) -> None:
+        self._set_reading(False)
+        self._loop.watcher.unwatch(self._fileno)
+
+    def _cancel_timer(self) -> None:
+        if self._timer and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    # ---- the reactor's side -----------------------------------------------------------------------------------------
+
+    def _set_reading(self, on: bool) -> None:
+        if on is not self._reading:
+            self._reading = on
+            (self._loop.reactor.addReader if on else self._loop.reactor.removeReader)(self)
+
+    def _set_writing(self, on: bool) -> None:
+        if on is not self._writing:
+            self._writing = on
+            (self._loop.reactor.addWriter if on else self._loop.reactor.removeWriter)(self)
+
+    def fileno(self) -> int:
+        return -1 if self._state is State.CLOSED else self._fileno
+
+    def logPrefix(self) -> str:
+        return "tls"
+
+
+def _cause(error: Exception) -> str:
+    """What happened, in a few words, whatever OpenSSL or the system called it."""
+    if isinstance(error, SSL.ZeroReturnError):
+        return "closed"
+    if isinstance(error, SSL.SysCallError):
+        number = error.args[0] if error.args else -1
+        return "closed" if number == -1 else os.strerror(number)
+    if isinstance(error, SSL.Error):
+        reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
+        return "; ".join(reason[-1] for reason in reasons) or "closed"
+    return str(error) or type(error).__name__

@@ -1,0 +1,212 @@
+"""Dials: name, TCP, TLS. One dial tries each address of a name once, and never again by itself (wire.md 11.4)."""
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IResolutionReceiver, IWriteDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from relay.clock import Timer
+from relay.transport.connection import TLSConnection, prepare_socket
+from relay.transport.errors import DialError, HandshakeError
+from relay.transport.interface import Receiver
+from relay.transport.loop import Loop
+
+_REASONS: Final = {
+    errno.ECONNREFUSED: "refused",
+    errno.ETIMEDOUT: "timeout",
+    errno.EMFILE: "descriptors",
+    errno.ENFILE: "descriptors",
+}
+
+
+def is_address(host: str) -> bool:
+    """Whether it is an IP address, and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class Dial:
+    """One dial. Ends in receiver.connectionMade(), with ``link`` set, or in failed(error): DialError or HandshakeError.
+
+    seconds: for all of it. After connectionMade() the receiver owns the link.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        host: str,
+        port: int,
+        context: SSL.Context,
+        receiver: Receiver,
+        seconds: float,
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self._loop = loop
+        self._host = host
+        self._port = port
+        self._context = context
+        self._receiver = receiver
+        self._failed = failed
+        self._addresses: list[tuple[socket.AddressFamily, tuple[Any, ...]]] = []
+        self._error: Exception = DialError("resolve", f"the name {host} does not resolve")
+        self._attempt: _Attempt | None = None
+        self._done = False
+        self.link: TLSConnection | None = None
+        self._timer: Timer = loop.reactor.callLater(seconds, self._late)
+        if is_address(host):
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._addresses.append((family, (host, port)))
+            self._next()
+        else:
+            loop.reactor.nameResolver.resolveHostName(_Resolution(self._addresses, self._next), host, port)
+
+    def cancel(self) -> None:
+        """Gives it up, without calling back."""
+        if self._end() and self.link:
+            self.link.abortConnection()
+
+    def _end(self) -> bool:
+        if self._done:
+            return False
+        self._done = True
+        if self._timer.active():
+            self._timer.cancel()
+        if self._attempt:
+            self._attempt.stop()
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        if self._end():
+            if self.link:
+                self.link.abortConnection()
+            self._failed(error)
+
+    def _late(self) -> None:
+        stage = "TLS handshake" if self.link else "connection" if self._attempt else "name lookup"
+        text = f"no {stage} in time"
+        self._fail(HandshakeError(text) if self.link else DialError("timeout", text))
+
+    def _next(self) -> None:
+        """The next address, or the end."""
+        while not self._done:
+            if not self._addresses:
+                self._loop.reactor.callLater(0, self._fail, self._error)  # never from within the caller's own call
+                return
+            family, address = self._addresses.pop(0)
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:
+                self._error = _dial_error(error.errno or 0)
+                continue
+            prepare_socket(sock)
+            code = sock.connect_ex(address)
+            if code in (0, errno.EINPROGRESS):
+                self._attempt = _Attempt(self._loop, sock, self._connected)
+                return
+            sock.close()
+            self._error = _dial_error(code)
+
+    def _connected(self, sock: socket.socket, code: int) -> None:
+        self._attempt = None
+        if code:
+            sock.close()
+            self._error = _dial_error(code)
+            self._next()
+            return
+        self.link = TLSConnection(self._loop, sock, self._context, _Handshake(self))
+        self.link.connect("" if is_address(self._host) else self._host)
+
+    def _made(self) -> None:
+        link = self.link
+        if link and self._end():
+            link.belongs_to(self._receiver)
+            self._receiver.connectionMade()
+
+
+def _dial_error(code: int) -> DialError:
+    return DialError(_REASONS.get(code, "unreachable"), os.strerror(code))
+
+
+class _Handshake:
+    """Receives for a link until its handshake is done."""
+
+    def __init__(self, dial: Dial) -> None:
+        self._dial = dial
+
+    def connectionMade(self) -> None:
+        self._dial._made()
+
+    def dataReceived(self, data: bytes) -> None:
+        raise AssertionError("no data comes before the handshake is done")
+
+    def peerClosed(self) -> None:
+        raise AssertionError("a link is not paused before its handshake is done")
+
+    def connectionLost(self, reason: Exception) -> None:
+        self._dial._fail(reason)
+
+
+@implementer(IResolutionReceiver)
+class _Resolution:
+    """Collects a name's addresses."""
+
+    def __init__(self, addresses: list[tuple[socket.AddressFamily, tuple[Any, ...]]], done: Callable[[], None]) -> None:
+        self._addresses = addresses
+        self._done = done
+
+    def resolutionBegan(self, resolution: Any) -> None:
+        """Required of a receiver; there is nothing to do before the first address."""
+
+    def addressResolved(self, address: Any) -> None:
+        family = socket.AF_INET6 if address.type == "TCP" and ":" in address.host else socket.AF_INET
+        self._addresses.append((family, (address.host, address.port)))
+
+    def resolutionComplete(self) -> None:
+        self._done()
+
+
+@implementer(IWriteDescriptor)
+class _Attempt:
+    """Waits for one TCP connection to stand or fail; calls back with the socket and an errno, 0 where it stands."""
+
+    def __init__(self, loop: Loop, sock: socket.socket, done: Callable[[socket.socket, int], None]) -> None:
+        self._loop = loop
+        self._socket = sock
+        self._done = done
+        self._stopped = False
+        loop.reactor.addWriter(self)
+
+    def fileno(self) -> int:
+        return -1 if self._stopped else self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "dial"
+
+    def doWrite(self) -> None:
+        self._result()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """From the reactor: it failed."""
+        self._result()
+
+    def stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._loop.reactor.removeWriter(self)
+            self._socket.close()
+
+    def _result(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._loop.reactor.removeWriter(self)
+            self._done(self._socket, self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))

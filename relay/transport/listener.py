@@ -1,0 +1,144 @@
+"""A listening socket that stops accepting while it must, and counts why: descriptors, or handshakes that wait."""
+
+import errno
+import os
+import resource
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from relay.clock import Reactor, Timer
+
+ACCEPTS_PER_TURN: Final = 16
+PAUSE: Final = 0.2  # seconds without accepting, where no descriptor was free
+BACKLOG: Final = 1024
+_NO_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_ANY: Final = ""
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A bound, listening, nonblocking TCP socket. host: an address, or empty for every one, of both families if there are two.
+
+    Raises OSError.
+    """
+    if host == _ANY:
+        if socket.has_dualstack_ipv6():
+            return _listen(socket.AF_INET6, ("::", port), dual=True)
+        return _listen(socket.AF_INET, ("0.0.0.0", port))  # noqa: S104 (every address is what was asked for)
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return _listen(family, address)
+
+
+def _listen(family: socket.AddressFamily, address: Any, dual: bool = False) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+@implementer(IReadDescriptor)
+class Listener:
+    """Calls ``accepted(sock, peer)`` for each caller, peer being its address as text.
+
+    busy: asked before each; while it says so, callers wait in the kernel's queue. starved: called each time that there was no
+    descriptor for a caller; accepting goes on by itself.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        sock: socket.socket,
+        accepted: Callable[[socket.socket, str], None],
+        busy: Callable[[], bool],
+        starved: Callable[[OSError], None],
+    ) -> None:
+        self._reactor = reactor
+        self._socket = sock
+        self._accepted = accepted
+        self._busy = busy
+        self._starved = starved
+        self._timer: Timer | None = None
+        self._stopped = False
+        reactor.addReader(self)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens: host, port."""
+        name = self._socket.getsockname()
+        return name[0], name[1]
+
+    def stop(self) -> None:
+        """Closes it. Callers that were not accepted are refused by the kernel."""
+        if not self._stopped:
+            self._stopped = True
+            self._reactor.removeReader(self)
+            if self._timer:
+                self._timer.cancel()
+            self._socket.close()
+
+    def fileno(self) -> int:
+        return -1 if self._stopped else self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "listener"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Required of a descriptor. A listening socket has no peer that it could lose."""
+
+    def doRead(self) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            if self._stopped:
+                return
+            if self._busy():
+                self._pause()
+                return
+            try:
+                sock, address = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _NO_DESCRIPTORS:
+                    self._pause()
+                    self._starved(error)
+                    return
+                continue  # that caller has gone already; the next may wait
+            self._accepted(sock, address_text(address))
+
+    def _pause(self) -> None:
+        self._reactor.removeReader(self)
+        self._timer = self._reactor.callLater(PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        self._timer = None
+        self._reactor.addReader(self)
+
+
+def address_text(address: tuple[str | int, ...]) -> str:
+    """An address as operators write it: IPv4 also where it came in over IPv6, brackets around IPv6."""
+    host = str(address[0]).removeprefix("::ffff:") if "." in str(address[0]) else str(address[0])
+    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+
+
+def raise_descriptor_limit() -> int:
+    """Raises the soft limit of open files to the hard one; how many there may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def open_descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd"))
