@@ -74,6 +74,13 @@ class RelayService:
                 thumbprint_for_octopus=str(self._octopus_facing[machine.name].thumbprint),
             )
         self._timer = self._reactor.callLater(CHECK_EVERY, self._check)
+        self._metrics.gauge("relay_connections", "Callers' connections that are open.", lambda: self._connections)
+        self._metrics.gauge("relay_exchanges_in_flight", "Exchanges that have begun and not ended.", self._in_flight)
+        self._metrics.gauge("relay_back_connections", "Connections to Tentacles.", lambda: sum(map(len, self._backs.values())))
+        self._metrics.gauge("relay_handshakes_waiting", "Callers that wait for their handshake.", lambda: len(loop.gate))
+
+    def _in_flight(self) -> int:
+        return sum(door.busy for door in self._doors)
 
     @property
     def doors(self) -> dict[str, tuple[str, int]]:
@@ -100,7 +107,7 @@ class RelayService:
             empty.callback(None)
 
     def starved(self, error: OSError) -> None:
-        self._metrics.starved.inc()
+        self._metrics.accept_pauses += 1
         self._repeats.say(("starved",), "accepting pauses: no file descriptor is free", error=error.strerror or str(error))
 
     def back(self, machine: Machine, octopus: Octopus) -> ListeningBack:
@@ -153,7 +160,7 @@ class RelayService:
 
     async def drain(self) -> None:
         """Lets the calls in flight end, for as long as ``relay.timeouts.drain`` says; new ones find the doors closed."""
-        self._log.info("draining", exchanges=sum(door.busy for door in self._doors), connections=self._connections)
+        self._log.info("draining", exchanges=self._in_flight(), connections=self._connections)
         for back in self._backs.values():
             back.close_idle()
         for door in self._doors:

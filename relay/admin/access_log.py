@@ -26,11 +26,14 @@ Parameters, endpoints and stream contents are never logged: they hold secrets (w
 """
 
 import time
-import uuid
 from json.encoder import encode_basestring_ascii as quoted
+from typing import Final
 
 from relay.admin.writer import LineWriter
 from relay.call import Call
+from relay.outcomes import Outcome
+
+_WORDS: Final = {outcome: outcome.value for outcome in Outcome}
 
 
 class AccessLog:
@@ -39,26 +42,31 @@ class AccessLog:
     def __init__(self, relay: str, writer: LineWriter) -> None:
         self._relay = quoted(relay)
         self._writer = writer
+        self._second = 0
+        self._stamp = ""
 
     def write(self, call: Call) -> None:
         """Writes the line of an exchange that has ended."""
-        self._writer.write_line(format_call(self._relay, call, time.time()).encode("ascii"))
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second, self._stamp = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        stamp = f"{self._stamp}.{int((now - second) * 1000):03d}Z"
+        self._writer.write_line(format_call(stamp, self._relay, call).encode("ascii"))
 
 
-def format_call(relay: str, call: Call, now: float) -> str:
-    """The line. relay: quoted already; now: seconds since 1970."""
-    request, reply, outcome = call.request, call.reply, call.outcome
-    whole = int(now)
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+def format_call(stamp: str, relay: str, call: Call) -> str:
+    """The line. stamp: the time as it shall stand; relay: quoted already."""
+    request, reply = call.request, call.reply
     service = method = activity = "null"
     if request:
         service, method = quoted(request.service), quoted(request.method)
         if request.activity_id:
-            activity = f'"{uuid.UUID(bytes_le=request.activity_id)}"'
+            activity = f'"{_guid(request.activity_id.hex())}"'
     return (
-        f'{{"time":"{stamp}.{int((now - whole) * 1000):03d}Z","relay":{relay},"machine":{quoted(call.machine)},'
+        f'{{"time":"{stamp}","relay":{relay},"machine":{quoted(call.machine)},'
         f'"octopus":{quoted(call.octopus)},"peer":{quoted(call.peer)},"service":{service},"method":{method},'
-        f'"activity":{activity},"outcome":"{outcome.value if outcome else ""}","detail":{quoted(call.detail)},'
+        f'"activity":{activity},"outcome":"{_WORDS[call.outcome] if call.outcome else ""}","detail":{quoted(call.detail)},'
         f'"reused":{"true" if call.reused else "false"},'
         f'"request_bytes":{call.request_bytes},"request_streams":{len(request.streams) if request else 0},'
         f'"reply_bytes":{call.reply_bytes},"reply_streams":{len(reply.streams) if reply else 0},'
@@ -69,3 +77,9 @@ def format_call(relay: str, call: Call, now: float) -> str:
 
 def _span(start: float, end: float) -> str:
     return f"{(end - start) * 1000:.1f}" if start and end else "null"
+
+
+def _guid(digits: str) -> str:
+    """As text, from the hex digits of .NET's order: the first three fields are little-endian (wire.md 4.4)."""
+    first = digits[6:8] + digits[4:6] + digits[2:4] + digits[0:2]
+    return f"{first}-{digits[10:12]}{digits[8:10]}-{digits[14:16]}{digits[12:14]}-{digits[16:20]}-{digits[20:]}"

@@ -40,6 +40,9 @@ def run(config: Path) -> None:
     def made(identity: Identity, path: Path) -> None:
         log.warning("made a new identity", name=identity.name, file=str(path), thumbprint=str(identity.thumbprint))
 
+    def warn(text: str) -> None:
+        log.warning("a private key is open to others", detail=text)
+
     try:
         sink = FileSink(table.relay.access_log) if table.relay.access_log else DescriptorSink(STANDARD_OUTPUT)
     except OSError as error:
@@ -47,7 +50,7 @@ def run(config: Path) -> None:
     access_writer = LineWriter(reactor, sink)
     access_log = AccessLog(table.relay.name, access_writer)
     try:
-        store = IdentityStore(table.relay.state, made)
+        store = IdentityStore(table.relay.state, made, warn)
         service = RelayService(reactor, table, store, log, access_log, Metrics(CollectorRegistry()))
         service.start()
     except (CertificateError, StartError) as error:

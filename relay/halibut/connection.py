@@ -24,6 +24,7 @@ from relay.halibut.events import Event, Line, NotHalibut, Part, Unit
 from relay.halibut.frames import ID_SIZE, FrameReader
 from relay.halibut.limits import Limits
 from relay.halibut.message import Kind, Message
+from relay.halibut.plain import read_plain
 from relay.halibut.roles import LISTENERS_TURN, MESSAGE, TRANSITIONS, Role, Side, State, Style
 from relay.halibut.text import LineReader, PreambleReader, control_line, identity
 
@@ -37,6 +38,9 @@ _OURS: Final = {
     Unit.END: lines.END,
 }
 
+# Lines as real peers send them: one alone in a record.
+_ALONE: Final = {lines.NEXT: Line(Unit.NEXT), lines.PROCEED: Line(Unit.PROCEED), lines.END: Line(Unit.END)}
+
 
 class Connection:
     """Our end of one connection, in one of the four roles.
@@ -44,12 +48,13 @@ class Connection:
     state: what is due.
     """
 
-    __slots__ = ("_discarding", "_empty_lines", "_envelope", "_frames", "_held", "_identity", "_limits", "_line",
+    __slots__ = ("_awaited", "_discarding", "_empty_lines", "_envelope", "_frames", "_held", "_identity", "_limits", "_line",
                  "_our_turn", "_peer", "_preamble", "_role", "_sending", "_subscription", "_table", "_us", "state")  # fmt: skip
 
     def __init__(self, role: Role, limits: Limits, subscription: str = "") -> None:
         """subscription: what a dialling service says it is; only for that role. Raises ValueError for an impossible one."""
         self._role = role
+        self._awaited = Kind.RESPONSE if role.is_client else Kind.REQUEST
         self._limits = limits
         self._us = role.side
         self._peer = Side.LISTENER if role.side is Side.DIALLER else Side.DIALLER
@@ -213,6 +218,11 @@ class Connection:
     def _receive_line(self, data: bytes, offset: int, events: list[Event]) -> int:
         """An identity with its empty line, or a control line behind any number of empty ones."""
         due = self._table[self.state]
+        alone = _ALONE.get(data)
+        if alone and (self._peer, alone.unit) in due and not (offset or self._held or self._line.begun):
+            self.state = due[self._peer, alone.unit]
+            events.append(alone)
+            return len(data)
         if not any(side is self._peer for side, _ in due):
             raise TurnError(f"bytes while {self.state.value} is due", "3.5", data[offset : offset + 20])
         if self._held:  # of a line that began when it was our turn
@@ -273,9 +283,15 @@ class Connection:
                     self._move(self._peer, Unit.END)
                     events.append(Line(Unit.END))
                 return offset
-        kind = Kind.RESPONSE if self._role.is_client else Kind.REQUEST
-        self._envelope = EnvelopeReader(kind, self._limits)
+        kind = self._awaited
         self._frames = None
+        if not self._held and (plain := read_plain(kind, data[offset:] if offset else data, self._limits)):
+            message, taken = plain
+            self._move(self._peer, MESSAGE)
+            whole = data if taken == len(data) else data[offset : offset + taken]
+            events.append(Part(Unit.ENVELOPE, whole, message, last=True))
+            return offset + taken
+        self._envelope = EnvelopeReader(kind, self._limits)
         if self._held:
             held, self._held = self._held, b""
             self._receive_envelope(held, 0, events)

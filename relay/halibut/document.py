@@ -20,7 +20,6 @@ from relay.halibut.bson_values import (
     INT64,
     LONG,
     NULL,
-    OLD_BINARY,
     STRING,
     STRINGS,
     value_end,
@@ -119,8 +118,6 @@ class DocumentWalk:
 
     def feed(self, piece: bytes) -> None:
         """Goes as far as the bytes reach."""
-        if len(piece) == self._size - 4 and self._plain(piece):
-            return
         data = self._buffer + piece if self._buffer else piece
         stack, base, size = self._stack, self._base, len(data)
         position, clear = 0, REFERENCE_START not in data
@@ -147,42 +144,6 @@ class DocumentWalk:
             position = end
         self._buffer = data[position:]
         self._base = base + position
-
-    def _plain(self, data: bytes) -> bool:
-        """Reads what nearly all documents are, fast: whole, known members only, no reference. False: the walk has to judge."""
-        last = len(data) - 2  # where Message's final 0 stands
-        if last < 13 or not data.startswith(_MESSAGE_START) or REFERENCE_START in data or data[last:] != b"\0\0":
-            return False
-        if INT32.unpack_from(data, 9)[0] != last - 8:
-            return False
-        fields, find, unpack, text = _FIELDS[self._kind], data.find, INT32.unpack_from, self._limits.text
-        members: dict[bytes, bytes] = {}
-        position, count, failed = 13, 0, False
-        while position < last:
-            value = find(0, position, last) + 1
-            type_, name = data[position], data[position + 1 : value - 1]
-            if type_ == NULL:
-                end, kept = value, False
-            elif type_ in _PLAIN and value + 5 <= last:
-                end, kept = value + _PLAIN[type_] + unpack(data, value)[0], name in _KEPT
-                if end < value + 5 or end > last or (kept and end - value > text):
-                    return False
-                if data[value + 4] == OLD_BINARY if type_ == BINARY else data[end - 1]:
-                    return False
-            else:
-                return False
-            if type_ not in fields.get(name, ()):
-                return False
-            if name == b"error":
-                failed = type_ != NULL
-            members[name] = data[value:end] if kept else b""
-            position = end
-            count += 1
-        if count != len(members):
-            return False
-        self._null, self._failed, self._members = False, failed, members
-        self._stack.clear()
-        return True
 
     def _skip(self, data: bytes, base: int) -> int:
         """On towards the offset that was aimed at, as far as the bytes go."""

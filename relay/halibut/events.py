@@ -1,12 +1,12 @@
 """What the codec makes of a peer's bytes."""
 
 from dataclasses import dataclass
-from enum import Enum
 
 from relay.halibut.message import Message
+from relay.halibut.words import Word
 
 
-class Unit(Enum):
+class Unit(Word):
     """What may never share a TLS record with another (wire.md 2.7)."""
 
     PREAMBLE = "preamble"

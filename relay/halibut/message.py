@@ -1,12 +1,12 @@
 """What the relay reads out of an envelope (wire.md 4.4, 4.5, 5.1)."""
 
-from enum import Enum
 from typing import NamedTuple
 
 from relay.halibut.errors import SmugglingError
+from relay.halibut.words import Word
 
 
-class Kind(Enum):
+class Kind(Word):
     """What an envelope is."""
 
     REQUEST = "request"

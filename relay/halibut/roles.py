@@ -11,23 +11,23 @@ the client may send it in the place of a request (wire.md 4.3), and no reply fol
 to give up anywhere outside a message; a listener never sends it (wire.md 1.10).
 """
 
-from enum import Enum
 from typing import Final
 
 from relay.halibut.events import Unit
+from relay.halibut.words import Word
 
 
-class Side(Enum):
+class Side(Word):
     DIALLER = "dialler"
     LISTENER = "listener"
 
 
-class Style(Enum):
+class Style(Word):
     LISTENING = "listening"
     POLLING = "polling"
 
 
-class Role(Enum):
+class Role(Word):
     """Each value: the style, which end, and whether it sends requests."""
 
     DIALLING_CLIENT = (Style.LISTENING, Side.DIALLER, True)
@@ -48,7 +48,7 @@ class Role(Enum):
         return self.value[2]
 
 
-class State(Enum):
+class State(Word):
     """What is due on a connection."""
 
     PREAMBLE = "the preamble"

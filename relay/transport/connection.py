@@ -19,14 +19,12 @@ from enum import Enum
 from typing import Final
 
 from OpenSSL import SSL, crypto
-from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from relay.clock import Timer
 from relay.transport.errors import HandshakeError, PeerClosedError
 from relay.transport.interface import Link, Receiver
 from relay.transport.loop import Loop
+from relay.transport.poller import CLOSED, READ, WRITE
 
 RECORD: Final = 16 * 1024  # the most plaintext that one TLS record holds
 READS_PER_TURN: Final = 8  # records read from one connection before the others get their turn
@@ -56,9 +54,8 @@ def prepare_socket(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 10)
 
 
-@implementer(IReadDescriptor, IWriteDescriptor)
 class TLSConnection:
-    """A Link on a socket (see interface.py).
+    """A Link on a socket (see interface.py), polled by the loop's poller.
 
     closed, if set, is called once, when the descriptor is free again; it is for whoever counts.
     """
@@ -74,6 +71,7 @@ class TLSConnection:
         self._paused: set[str] = set()
         self._reading = False
         self._writing = False
+        self._watching = False  # paused: only the peer's close is asked for
         self._read_wants_write = False
         self._unsent: deque[bytes | memoryview] = deque()
         self._drained: Callable[[], None] | None = None
@@ -134,13 +132,15 @@ class TLSConnection:
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
-    def doRead(self) -> None:
+    def readable(self) -> None:
         if self._state is State.OPEN:
             self._read()
         elif self._state is State.HANDSHAKE:
             self._handshake()
         elif self._state is State.LINGERING:
             self._discard()
+        else:  # flushing, which asks for no reading: the peer has reset it
+            self._lose(PeerClosedError("closed"))
 
     def _read(self) -> None:
         receive, wanted = self._tls.recv, RECORD
@@ -164,7 +164,7 @@ class TLSConnection:
                 self._receiver.dataReceived(data)
             if self._state is not State.OPEN or self._paused:
                 return
-            if len(data) < wanted and not self._tls.pending():
+            if len(data) < wanted:  # the end of a record: another that came meanwhile makes the socket readable
                 return
         if wanted < RECORD and self._tls.pending():
             self._loop.reactor.callLater(0, self._read_pending)
@@ -176,8 +176,8 @@ class TLSConnection:
 
     def pause(self, reason: str) -> None:
         if not self._paused and self._state is State.OPEN:
+            self._watching = True
             self._set_reading(False)
-            self._loop.watcher.watch(self._fileno, self._receiver.peerClosed)
         self._paused.add(reason)
 
     def resume(self, reason: str) -> None:
@@ -185,7 +185,7 @@ class TLSConnection:
             return
         self._paused.discard(reason)
         if not self._paused and self._state is State.OPEN:
-            self._loop.watcher.unwatch(self._fileno)
+            self._watching = False
             self._set_reading(True)
             if self._tls.pending():
                 self._loop.reactor.callLater(0, self._read_pending)
@@ -240,7 +240,7 @@ class TLSConnection:
                 return None
             data = memoryview(data)[sent:]
 
-    def doWrite(self) -> None:
+    def writable(self) -> None:
         if self._state is State.HANDSHAKE:
             self._handshake()
             return
@@ -274,7 +274,8 @@ class TLSConnection:
 
     def loseConnection(self, reset: bool = False) -> None:
         if self._state is State.OPEN:
-            self._stop_reading()
+            self._watching = False
+            self._set_reading(False)
             self._state = State.FLUSHING
             self._reset_after = reset
             if self._unsent:
@@ -289,10 +290,15 @@ class TLSConnection:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._close()
 
-    def connectionLost(self, reason: Failure) -> None:
-        """From the reactor: an error on the socket that no read or write has shown."""
-        error = reason.value
-        self._lose(PeerClosedError(_cause(error if isinstance(error, Exception) else OSError("lost"))))
+    def peer_closed(self) -> None:
+        self._watching = False
+        self._ask()
+        self._receiver.peerClosed()
+
+    def failed(self, error: Exception) -> None:
+        if self._state is not State.CLOSED:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._lose(error)
 
     def _lose(self, error: Exception) -> None:
         """The peer, or an error, has ended it."""
@@ -340,8 +346,7 @@ class TLSConnection:
     def _close(self) -> None:
         if self._state is State.CLOSED:
             return
-        self._stop_reading()
-        self._set_writing(False)
+        self._loop.poller.ask(self._fileno, self, 0)
         self._cancel_timer()
         self._state = State.CLOSED
         self._unsent.clear()
@@ -351,32 +356,25 @@ class TLSConnection:
         if self.closed:
             self.closed()
 
-    def _stop_reading(self) -> None:
-        self._set_reading(False)
-        self._loop.watcher.unwatch(self._fileno)
-
     def _cancel_timer(self) -> None:
         if self._timer and self._timer.active():
             self._timer.cancel()
         self._timer = None
 
-    # ---- the reactor's side -----------------------------------------------------------------------------------------
+    # ---- the poller's side ------------------------------------------------------------------------------------------
 
     def _set_reading(self, on: bool) -> None:
-        if on is not self._reading:
-            self._reading = on
-            (self._loop.reactor.addReader if on else self._loop.reactor.removeReader)(self)
+        self._reading = on
+        self._ask()
 
     def _set_writing(self, on: bool) -> None:
         if on is not self._writing:
             self._writing = on
-            (self._loop.reactor.addWriter if on else self._loop.reactor.removeWriter)(self)
+            self._ask()
 
-    def fileno(self) -> int:
-        return -1 if self._state is State.CLOSED else self._fileno
-
-    def logPrefix(self) -> str:
-        return "tls"
+    def _ask(self) -> None:
+        events = READ if self._reading else CLOSED if self._watching else 0
+        self._loop.poller.ask(self._fileno, self, events | WRITE if self._writing else events)
 
 
 def _cause(error: Exception) -> str:

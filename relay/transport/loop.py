@@ -1,8 +1,8 @@
-"""What all connections of a process share: the reactor, the watcher of paused links, the gate of handshakes."""
+"""What all connections of a process share: the reactor, the poller, the gate of handshakes."""
 
 from relay.clock import Reactor
 from relay.transport.gate import HandshakeGate
-from relay.transport.watcher import CloseWatcher
+from relay.transport.poller import Poller
 
 
 class Loop:
@@ -10,9 +10,9 @@ class Loop:
 
     def __init__(self, reactor: Reactor, handshakes: int) -> None:
         self.reactor = reactor
-        self.watcher = CloseWatcher(reactor)
+        self.poller = Poller(reactor)
         self.gate = HandshakeGate(reactor, handshakes)
 
     def stop(self) -> None:
         self.gate.stop()
-        self.watcher.stop()
+        self.poller.stop()

@@ -1,0 +1,89 @@
+"""The dialling side of a connection, up to the listener's identity (wire.md 1.5, 2.1, 2.4, 2.6)."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.protocol import Factory
+
+from relay.halibut.lines import PREAMBLE
+from relay.peers.errors import ConnectingError, EndedError, PeerError, TruncatedError, UnexpectedCertificateError
+from relay.peers.framing import server_identity
+from relay.peers.times import Clock, Times
+from relay.peers.tls import Dialler, Identity, RecordTls, RecordTlsFactory, anonymous, is_ip
+from relay.peers.wire import Wire
+
+HELLO = b"HELLO\r\n\r\n"
+
+
+def base_uri(host: str, port: int) -> str:
+    """``https://host:port/`` in lower case, an IPv6 literal in brackets."""
+    literal = f"[{host}]" if is_ip(host) and ":" in host else host
+    return f"https://{literal.lower()}:{port}/"
+
+
+class Dial:
+    """How one peer dials. clock measures every wait but that for TCP, which is the reactor's."""
+
+    def __init__(self, reactor: object, clock: Clock, times: Times, on_violation: Callable[[PeerError], None]) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._times = times
+        self._on_violation = on_violation
+
+    async def connect(self, identity: Identity, host: str, port: int, thumbprint: str, introduction: bytes) -> Wire:
+        """A connection whose listener is the pinned one and has answered MX-SERVER. introduction: our identity line.
+
+        Raises ConnectingError, UnexpectedCertificateError, and PeerError where the listener breaks a rule.
+        """
+        wire = await self._open(identity.dialler(host), host, port)
+        uri = base_uri(host, port)
+        if wire.thumbprint != thumbprint:
+            # The listener sees a complete handshake and a bare FIN, without a byte (wire.md 1.5).
+            wire.finish()
+            raise UnexpectedCertificateError(uri, thumbprint, wire.thumbprint or "none")
+        try:
+            wire.send(PREAMBLE)
+            wire.send(introduction)
+            await wire.receive(server_identity())
+        except (EndedError, TruncatedError) as error:
+            wire.finish()
+            raise before(uri, error) from error
+        return wire
+
+    async def discover(self, host: str, port: int) -> str:
+        """The listener's thumbprint, by HELLO, without a certificate of ours. Raises ConnectingError."""
+        wire = await self._open(anonymous(host), host, port)
+        try:
+            wire.send(HELLO)
+        finally:
+            wire.finish()
+        if wire.thumbprint is None:
+            raise before(base_uri(host, port), "the listener showed no certificate")
+        return wire.thumbprint
+
+    async def _open(self, dialler: Dialler, host: str, port: int) -> Wire:
+        uri = base_uri(host, port)
+        factory = Factory.forProtocol(lambda: Wire(self._clock, self._times, self._on_violation))
+        factory.noisy = False
+        endpoint = HostnameEndpoint(cast("Any", self._reactor), host, port, timeout=self._times.connect)
+        try:
+            protocol = await endpoint.connect(cast("Any", RecordTlsFactory(dialler, factory, self._clock)))
+        except DNSLookupError as error:
+            raise before(uri, error, retry=False) from error
+        except ConnectError as error:
+            raise before(uri, error) from error
+        wire = cast("RecordTls", protocol).wrappedProtocol
+        assert isinstance(wire, Wire)
+        try:
+            await wire.handshaken()
+        except EndedError as error:
+            raise before(uri, error) from error
+        return wire
+
+
+def before(uri: str, cause: object, *, retry: bool = True) -> ConnectingError:
+    """The error of a call that failed before its request began, in Halibut's words (wire.md 7.3)."""
+    text = f"An error occurred when sending a request to '{uri}', before the request could begin: {cause}"
+    return ConnectingError(text, retry=retry)
