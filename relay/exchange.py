@@ -11,12 +11,12 @@ Rules (design, section 4):
 """
 
 from collections.abc import Callable
-from enum import Enum
 from typing import Final, Protocol
 
 from relay.call import Call
 from relay.clock import Clock, Timer
 from relay.halibut.events import Part
+from relay.halibut.words import Word
 from relay.outcomes import Outcome
 from relay.transport.interface import Link
 
@@ -26,7 +26,7 @@ _BACKLOG: Final = "backlog"
 _NO_BACK: Final = "no back"
 
 
-class State(Enum):
+class State(Word):
     ACQUIRING = "acquiring"
     READY = "ready"
     REQUEST = "request"
@@ -36,7 +36,7 @@ class State(Enum):
     ENDED = "ended"
 
 
-class Close(Enum):
+class Close(Word):
     """What becomes of a leg when the exchange ends."""
 
     KEEP = "keep"  # it goes on: a caller to its next request, a back to its pool
@@ -117,7 +117,7 @@ class Caller(Protocol):
         """The exchange is over; what becomes of the connection: KEEP, FIN, RST or GONE."""
 
 
-class _Gone(Enum):
+class _Gone(Word):
     """What ends an exchange early."""
 
     CALLER = "caller"
@@ -244,13 +244,16 @@ class Exchange:
 
     def _reply_whole(self) -> None:
         """The reply's last part is written; what may still come are frames that repeat an id."""
-        self._cancel_stall()
-        if self._lease.more_frames:
+        lease, backlogged = self._lease, self._caller.link.backlogged
+        if self._stall:
+            self._cancel_stall()
+        if lease.more_frames:
             return
-        self._lease.link.resume(_BACKLOG)
-        self._lease.release()
+        if backlogged:
+            lease.link.resume(_BACKLOG)
+        lease.release()
         self.state = State.DELIVERING
-        if not self._caller.link.backlogged:
+        if not backlogged:
             self._delivered()
 
     def _delivered(self) -> None:
@@ -295,9 +298,11 @@ class Exchange:
             self._lease.link.pump(self._caller.link, count, done)
 
     def caller_turns(self) -> None:
-        """The caller goes on although the reply may have had more frames (wire.md 5.5): they do not come."""
+        """The caller goes on: it has the whole reply, and frames that may have followed (wire.md 5.5) do not come."""
         if self.state is State.REPLY:
             self._lease.abort(Close.FIN)
+            self._delivered()
+        elif self.state is State.DELIVERING:
             self._delivered()
 
     def caller_gone(self, detail: str) -> None:
@@ -362,9 +367,10 @@ class Exchange:
         self._close(outcome or usual, detail, caller_close)
 
     def _close(self, outcome: Outcome, detail: str, caller_close: Close) -> None:
-        self._cancel_stall()
+        if self._stall:
+            self._cancel_stall()
         self.state = State.ENDED
-        self._held.clear()
+        self._held = []
         call = self.call
         call.outcome, call.detail, call.ended = outcome, detail, self._clock.seconds()
         self._finished(call)

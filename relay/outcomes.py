@@ -1,9 +1,9 @@
 """The closed lists of words that logs and metrics use: how an exchange ends, why a caller is refused (wire.md section 11)."""
 
-from enum import Enum
+from relay.halibut.words import Word
 
 
-class Outcome(Enum):
+class Outcome(Word):
     """How an exchange ended. Each value is the word that operators see. The comments say who sees what, and why."""
 
     # The reply has gone to the caller, whole.
@@ -34,7 +34,7 @@ class Outcome(Enum):
     STOPPED = "stopped"  # the relay was stopped, and the drain time was over
 
 
-class Refusal(Enum):
+class Refusal(Word):
     """Why a caller was turned away, or left, before it had an exchange. Each value is the word that operators see."""
 
     CONNECTIONS = "connections"  # relay.limits.connections are open

@@ -24,6 +24,7 @@ from routing.table import Machine, Octopus, Table
 
 CHECK_EVERY: Final = 5.0  # seconds between two looks for whoever has waited too long
 # Ends that are somebody's trouble or fault: these are logged, the others stand in the access log only.
+_SIDES: Final = {Outcome.CALLER_BROKE: "caller", Outcome.TENTACLE_BROKE: "tentacle"}
 _TROUBLE: Final = frozenset(Outcome) - {
     Outcome.OK, Outcome.ERROR_REPLY, Outcome.CALLER_LEFT, Outcome.CANCELLED, Outcome.CALLER_SILENT, Outcome.STOPPED,
 }  # fmt: skip
@@ -77,6 +78,7 @@ class RelayService:
         self._metrics.gauge("relay_connections", "Callers' connections that are open.", lambda: self._connections)
         self._metrics.gauge("relay_exchanges_in_flight", "Exchanges that have begun and not ended.", self._in_flight)
         self._metrics.gauge("relay_back_connections", "Connections to Tentacles.", lambda: sum(map(len, self._backs.values())))
+        self._metrics.gauge("relay_handshakes_delayed", "Times that one had to wait for its moment.", lambda: loop.gate.delayed)
         self._metrics.gauge("relay_handshakes_waiting", "Callers that wait for their handshake.", lambda: len(loop.gate))
 
     def _in_flight(self) -> int:
@@ -125,7 +127,7 @@ class RelayService:
             word = call.outcome.value if call.outcome else ""
             self._repeats.say(
                 ("call", call.machine, word), "call failed", machine=call.machine, octopus=call.octopus, peer=call.peer,
-                outcome=word, detail=call.detail,
+                outcome=word, detail=call.detail, side=_SIDES.get(call.outcome) if call.outcome else None,
             )  # fmt: skip
         unknown = call.request.unknown if call.request else ()
         if (unknown or (call.reply and call.reply.unknown)) and call.machine not in self._unknown_members:

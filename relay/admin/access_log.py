@@ -57,12 +57,14 @@ class AccessLog:
 
 def format_call(stamp: str, relay: str, call: Call) -> str:
     """The line. stamp: the time as it shall stand; relay: quoted already."""
-    request, reply = call.request, call.reply
+    request, reply, began, served, ended = call.request, call.reply, call.began, call.served, call.ended
     service = method = activity = "null"
     if request:
         service, method = quoted(request.service), quoted(request.method)
         if request.activity_id:
             activity = f'"{_guid(request.activity_id.hex())}"'
+    dial = f"{(call.ready - served) * 1000:.1f}" if served and call.ready else "null"
+    first_byte = f"{(call.replied - call.requested) * 1000:.1f}" if call.requested and call.replied else "null"
     return (
         f'{{"time":"{stamp}","relay":{relay},"machine":{quoted(call.machine)},'
         f'"octopus":{quoted(call.octopus)},"peer":{quoted(call.peer)},"service":{service},"method":{method},'
@@ -70,13 +72,9 @@ def format_call(stamp: str, relay: str, call: Call) -> str:
         f'"reused":{"true" if call.reused else "false"},'
         f'"request_bytes":{call.request_bytes},"request_streams":{len(request.streams) if request else 0},'
         f'"reply_bytes":{call.reply_bytes},"reply_streams":{len(reply.streams) if reply else 0},'
-        f'"queue_ms":{_span(call.began, call.served or call.ended)},"dial_ms":{_span(call.served, call.ready)},'
-        f'"first_byte_ms":{_span(call.requested, call.replied)},"total_ms":{_span(call.began, call.ended)}}}'
+        f'"queue_ms":{((served or ended) - began) * 1000:.1f},"dial_ms":{dial},'
+        f'"first_byte_ms":{first_byte},"total_ms":{(ended - began) * 1000:.1f}}}'
     )
-
-
-def _span(start: float, end: float) -> str:
-    return f"{(end - start) * 1000:.1f}" if start and end else "null"
 
 
 def _guid(digits: str) -> str:

@@ -15,6 +15,7 @@ from certs.store import IdentityStore
 from relay.admin.access_log import AccessLog
 from relay.admin.log import make_log
 from relay.admin.metrics import Metrics
+from relay.admin.twisted_log import observe_twisted
 from relay.admin.writer import STANDARD_ERROR, STANDARD_OUTPUT, DescriptorSink, FileSink, LineWriter
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import fail
@@ -36,6 +37,7 @@ def run(config: Path) -> None:
     raise_descriptor_limit()
     writer = LineWriter(reactor, DescriptorSink(STANDARD_ERROR))
     log = make_log(writer, table.relay.log_level, relay=table.relay.name)
+    observe_twisted(log)
 
     def made(identity: Identity, path: Path) -> None:
         log.warning("made a new identity", name=identity.name, file=str(path), thumbprint=str(identity.thumbprint))

@@ -150,7 +150,9 @@ class ListeningFront:
         exchange, self._exchange = self._exchange, None
         if exchange:
             exchange.caller_broke(detail)
-        self._refuse(Refusal.BROKE_PROTOCOL, detail)
+            self._close(Close.FIN)
+        else:
+            self._refuse(Refusal.BROKE_PROTOCOL, detail)
 
     def _refuse(self, refusal: Refusal, detail: str) -> None:
         self._door.refused(refusal, self._peer, detail)

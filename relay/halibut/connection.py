@@ -48,8 +48,9 @@ class Connection:
     state: what is due.
     """
 
-    __slots__ = ("_awaited", "_discarding", "_empty_lines", "_envelope", "_frames", "_held", "_identity", "_limits", "_line",
-                 "_our_turn", "_peer", "_preamble", "_role", "_sending", "_subscription", "_table", "_us", "state")  # fmt: skip
+    __slots__ = ("_awaited", "_discarding", "_empty_lines", "_envelope", "_frames", "_held", "_identity", "_limits",
+                 "_line", "_our_message", "_our_turn", "_peer", "_preamble", "_role", "_sending", "_subscription",
+                 "_table", "_their_message", "_us", "state")  # fmt: skip
 
     def __init__(self, role: Role, limits: Limits, subscription: str = "") -> None:
         """subscription: what a dialling service says it is; only for that role. Raises ValueError for an impossible one."""
@@ -59,6 +60,8 @@ class Connection:
         self._us = role.side
         self._peer = Side.LISTENER if role.side is Side.DIALLER else Side.DIALLER
         self._table = TRANSITIONS[role.style]
+        self._our_message = (self._us, MESSAGE)
+        self._their_message = (self._peer, MESSAGE)
         # where a dialler that is our peer may only give up
         self._our_turn = LISTENERS_TURN[role.style] if role.side is Side.LISTENER else frozenset()
         self._subscription = lines.subscriber_identity(subscription) if role is Role.DIALLING_SERVICE else b""
@@ -95,14 +98,16 @@ class Connection:
         """Notes that a part of a message, received elsewhere, goes out here. Raises LocalProtocolError where none is due."""
         if part.extra:
             return
-        if self._us_due() is None:
+        following = self._table[self.state].get(self._our_message)
+        if following is None:
             raise LocalProtocolError(f"a message is not due, but {self.state.value}")
         if part.message and part.message.kind is Kind.NULL and self.state is State.REQUEST:
             raise LocalProtocolError("a keep-alive is not forwarded: send_null() makes one's own")
-        self._sending = part
         if part.last:
             self._sending = None
-            self._move(self._us, MESSAGE)
+            self.state = following
+        else:
+            self._sending = part
 
     @property
     def forwarding(self) -> bool:
@@ -113,9 +118,6 @@ class Connection:
     def forwarding_streams(self) -> bool:
         """It is among its frames: a peer must not see a FIN there (wire.md 5.7)."""
         return self._sending is not None and (self._sending.unit is not Unit.ENVELOPE or self._sending.message is not None)
-
-    def _us_due(self) -> State | None:
-        return self._table[self.state].get((self._us, MESSAGE))
 
     def _move(self, side: Side, unit: Unit) -> None:
         following = self._table[self.state].get((side, unit))
@@ -135,7 +137,7 @@ class Connection:
             or self._line.begun
             or self._identity
             or (frames and (frames.due or frames.inside))
-            or self._preamble.begun
+            or (self.state is State.PREAMBLE and self._preamble.begun)
         )
 
     @property
@@ -163,6 +165,8 @@ class Connection:
             offset = 0
             while offset < len(data):
                 offset = self._receive(data, offset, events)
+                if self.state is State.ENDED:
+                    break
         except RemoteProtocolError:
             self._discarding = True
             raise
@@ -193,7 +197,7 @@ class Connection:
         frames = self._frames
         if frames and (frames.due or frames.inside):
             return self._receive_frame(frames, data, offset, events)
-        if (self._peer, MESSAGE) in self._table[self.state]:
+        if self._their_message in self._table[self.state]:
             return self._begin_message(data, offset, events)
         if frames:
             return self._receive_frame_or_line(frames, data, offset, events)
@@ -219,7 +223,7 @@ class Connection:
         """An identity with its empty line, or a control line behind any number of empty ones."""
         due = self._table[self.state]
         alone = _ALONE.get(data)
-        if alone and (self._peer, alone.unit) in due and not (offset or self._held or self._line.begun):
+        if alone and (self._peer, alone.unit) in due and not (offset or self._held or self._line.begun or self._empty_lines):
             self.state = due[self._peer, alone.unit]
             events.append(alone)
             return len(data)

@@ -9,60 +9,67 @@ from relay.halibut.events import Line, NotHalibut, Unit
 
 PREAMBLE_SIZE: Final = 20_000  # characters that a listener keeps, carriage returns not counted
 _RAW_PREAMBLE_SIZE: Final = 2 * PREAMBLE_SIZE  # and with them
-_BLANK_LINE = re.compile(rb"\n\r*\n")
+_WORD: Final = b"MX"
+_NEWLINE: Final = re.compile(rb"\r*\n")
+_BLANK_LINE: Final = re.compile(rb"\n\r*\n")
 _CONTROL_LINES: Final = {b"NEXT": Unit.NEXT, b"PROCEED": Unit.PROCEED, b"END": Unit.END}
 
 
 class PreambleReader:
-    """Reads the dialler's first lines, up to a blank one."""
+    """Reads the dialler's first lines, up to a blank one. Only their first two characters are kept; nothing else counts."""
 
-    __slots__ = ("_held", "_scanned")
+    __slots__ = ("_kept", "_newline", "_raw", "_word")
 
     def __init__(self) -> None:
-        self._held = b""
-        self._scanned = 0
+        self._word = b""  # the first two characters
+        self._kept = 0  # characters so far, without carriage returns
+        self._raw = 0  # and with them
+        self._newline = False  # the last one that was kept is a newline
 
     def feed(self, data: bytes, start: int) -> tuple[Line | NotHalibut | None, int]:
         """What they were, if they are complete, and the offset of the first byte that does not belong to them."""
-        before = len(self._held)
-        held = self._held + data[start:] if before or start else data
-        blank = _BLANK_LINE.search(held, self._scanned)
-        end = blank.end() if blank else len(held)
-        kept = end - held.count(b"\r", 0, end)
-        if kept >= PREAMBLE_SIZE:
-            end = self._end_of_kept(held)
-        if end > _RAW_PREAMBLE_SIZE:
+        chunk = data[start:] if start else data
+        end = self._blank_end(chunk)
+        complete = end > 0
+        kept = (chunk[:end] if complete else chunk).replace(b"\r", b"")
+        if self._kept + len(kept) >= PREAMBLE_SIZE:
+            kept = kept[: PREAMBLE_SIZE - self._kept]
+            end = self._end_of(chunk, len(kept))
+            complete = True
+        taken = end if complete else len(chunk)
+        self._raw += taken
+        if self._raw > _RAW_PREAMBLE_SIZE:
             raise LineError(f"a preamble of more than {_RAW_PREAMBLE_SIZE} bytes", "2.2")
-        if not blank and kept < PREAMBLE_SIZE:
-            self._held = held
-            self._scanned = len(held.rstrip(b"\r\n"))
-            return None, len(data)
-        self._held = b""
-        return self._judge(held[:end]), start + end - before
+        self._kept += len(kept)
+        self._word = (self._word + kept[:2])[:2]
+        self._newline = kept.endswith(b"\n") if kept else self._newline
+        return self._judged() if complete else None, start + taken
 
     @property
     def begun(self) -> bool:
-        """Something has come that counts, and not yet all."""
-        return bool(self._held.strip(b"\r"))
+        """Something has come that counts."""
+        return self._kept > 0
 
     def end(self) -> NotHalibut | None:
         """The peer has closed: whether there was enough to answer with the page."""
-        kept = self._held.replace(b"\r", b"")
-        return NotHalibut() if len(kept) >= 2 and not kept.startswith(b"MX") else None
+        return NotHalibut() if self._kept >= 2 and self._word != _WORD else None
+
+    def _judged(self) -> Line | NotHalibut:
+        return Line(Unit.PREAMBLE) if self._word == _WORD else NotHalibut()
+
+    def _blank_end(self, chunk: bytes) -> int:
+        """The offset behind the blank line, 0 if there is none."""
+        found = (self._newline and _NEWLINE.match(chunk)) or _BLANK_LINE.search(chunk)
+        return found.end() if found else 0
 
     @staticmethod
-    def _judge(held: bytes) -> Line | NotHalibut:
-        return Line(Unit.PREAMBLE) if held.replace(b"\r", b"").startswith(b"MX") else NotHalibut()
-
-    @staticmethod
-    def _end_of_kept(held: bytes) -> int:
-        """The offset behind the last character that is kept; a rare case, and a bounded one."""
-        kept = 0
-        for offset, byte in enumerate(held):
-            kept += byte != 0x0D
-            if kept == PREAMBLE_SIZE:
+    def _end_of(chunk: bytes, count: int) -> int:
+        """The offset behind so many characters that are kept; a rare case, and a bounded one."""
+        for offset, byte in enumerate(chunk):
+            count -= byte != 0x0D
+            if not count:
                 return offset + 1
-        return len(held)
+        return len(chunk)
 
 
 class LineReader:

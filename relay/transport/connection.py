@@ -133,16 +133,9 @@ class TLSConnection:
     # ---- reading ----------------------------------------------------------------------------------------------------
 
     def readable(self) -> None:
-        if self._state is State.OPEN:
-            self._read()
-        elif self._state is State.HANDSHAKE:
-            self._handshake()
-        elif self._state is State.LINGERING:
-            self._discard()
-        else:  # flushing, which asks for no reading: the peer has reset it
-            self._lose(PeerClosedError("closed"))
-
-    def _read(self) -> None:
+        if self._state is not State.OPEN:
+            self._readable_closing()
+            return
         receive, wanted = self._tls.recv, RECORD
         for _ in range(READS_PER_TURN):
             left = self.pump_left
@@ -169,10 +162,18 @@ class TLSConnection:
         if wanted < RECORD and self._tls.pending():
             self._loop.reactor.callLater(0, self._read_pending)
 
+    def _readable_closing(self) -> None:
+        if self._state is State.HANDSHAKE:
+            self._handshake()
+        elif self._state is State.LINGERING:
+            self._discard()
+        else:  # flushing, which asks for no reading: the peer has reset it
+            self._lose(PeerClosedError("closed"))
+
     def _read_pending(self) -> None:
         """What OpenSSL has decrypted already makes no socket readable: the reactor would not call."""
         if self._state is State.OPEN and not self._paused:
-            self._read()
+            self.readable()
 
     def pause(self, reason: str) -> None:
         if not self._paused and self._state is State.OPEN:
@@ -246,7 +247,7 @@ class TLSConnection:
             return
         if self._read_wants_write:
             self._read_wants_write = False
-            self._read()
+            self.readable()
         while self._unsent and self._state in (State.OPEN, State.FLUSHING):
             rest = self._send(self._unsent[0])
             if rest is not None:
