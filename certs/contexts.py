@@ -21,7 +21,8 @@ _MODE_RELEASE_BUFFERS = 0x10
 # Longer than any chain that fits into a Certificate message (OpenSSL's limit is 100 KB): length is no reason to refuse.
 _VERIFY_DEPTH = 100
 
-_OPTIONS = SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION
+# A bare FIN is how every Halibut peer ends (wire.md 1.10): without the last one, OpenSSL answers it with an alert.
+_OPTIONS = SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_IGNORE_UNEXPECTED_EOF
 
 
 def server_context(identity: Identity) -> SSL.Context:

@@ -6,3 +6,7 @@ class CertificateError(Exception):
 
     Its text says which file or identity, what is wrong, and what to do. It never holds key bytes or a password.
     """
+
+
+class PasswordError(CertificateError):
+    """A file is encrypted, and its password is missing or wrong."""

@@ -1,5 +1,7 @@
 """Key files on disk: read only if they are private, written so that they never were anything else.
 
+The one exception are files that the operator provides: whoever may read those is the operator's choice, not ours.
+
 A file is written under a temporary name in its folder with mode 0600 from the first byte, synced, and then put in
 place, and the folder is synced: after a crash there is the whole file or none.
 """
@@ -7,6 +9,7 @@ place, and the folder is synced: after a crash there is the whole file or none.
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from certs.errors import CertificateError
@@ -14,10 +17,15 @@ from certs.errors import CertificateError
 # A PFX with a long chain has some 20 KB. More than this was never a key file.
 _MAX_BYTES = 1024 * 1024
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def read_private(path: Path) -> bytes | None:
+def read_private(path: Path, shared: Callable[[str], None] | None = None) -> bytes | None:
     """The bytes of a key file, None if there is no such file.
+
+    shared: given, a file that others may read is read all the same, and `shared` is called with a text that says so. For
+    files that the operator owns: Kubernetes mounts its secrets with modes 0644 and 0440.
 
     Raises CertificateError if it is no regular file, if anybody but its owner may touch it, or if it cannot be read.
     """
@@ -33,11 +41,7 @@ def read_private(path: Path) -> bytes | None:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise CertificateError(f"{path}: not a file. Name a PEM or PFX file with a key and its certificate.")
-        if about.st_mode & _OTHERS:
-            raise CertificateError(
-                f"{path}: mode {stat.S_IMODE(about.st_mode):04o}: others than its owner may use this private key. "
-                f"Run: chmod 600 {path}"
-            )
+        _check_mode(path, about.st_mode, shared)
         with open(descriptor, "rb", closefd=False) as file:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
@@ -47,6 +51,15 @@ def read_private(path: Path) -> bytes | None:
     if len(data) > _MAX_BYTES:
         raise CertificateError(f"{path}: more than {_MAX_BYTES} bytes. Name a PEM or PFX file with a key and its certificate.")
     return data
+
+
+def _check_mode(path: Path, mode: int, shared: Callable[[str], None] | None) -> None:
+    """Raises CertificateError where others may do more with this file than they should."""
+    place, remedy = f"{path}: mode {stat.S_IMODE(mode):04o}", f"Run: chmod 600 {path}"
+    if mode & (_OTHERS_WRITE if shared else _OTHERS):
+        raise CertificateError(f"{place}: others than its owner may use this private key. {remedy}")
+    if shared and mode & _OTHERS_READ:
+        shared(f"{place}: others than its owner may read this private key. {remedy}")
 
 
 def private_folder(path: Path) -> None:

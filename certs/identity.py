@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from certs.errors import CertificateError
+from certs.errors import CertificateError, PasswordError
 from certs.thumbprint import Thumbprint
 
 IdentityKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -79,16 +79,17 @@ class Identity:
         return cls(name, certificate, key)
 
     @classmethod
-    def from_pem(cls, name: str, data: bytes) -> "Identity":
-        """Reads a key (not encrypted) and its certificate, in either order; other certificates are left out.
+    def from_pem(cls, name: str, data: bytes, password: str | None = None) -> "Identity":
+        """Reads a key and its certificate, in either order; other certificates are left out.
 
-        Raises CertificateError.
+        password: of the key, where it is encrypted. Raises CertificateError, and PasswordError where the password is
+        missing or wrong.
         """
         keys, certificates = [], []
         for block in _PEM_BLOCK.finditer(data):
             label = block.group(1)
             if label.endswith(b"PRIVATE KEY"):
-                keys.append(_read_key(name, block.group(0)))
+                keys.append(_read_key(name, block.group(0), password))
             elif label in (b"CERTIFICATE", b"X509 CERTIFICATE"):
                 certificates.append(_read_certificate(name, block.group(0)))
         if len(keys) != 1:
@@ -127,16 +128,21 @@ def _serial() -> int:
     return (1 << 158) | secrets.randbits(158)
 
 
-def _read_key(name: str, block: bytes) -> object:
-    if b"ENCRYPTED" in block:
-        raise CertificateError(
-            f"identity {name}: the private key is encrypted, and the relay has nobody to ask for its password. "
-            "Remove the password with 'openssl pkey -in FILE -out NEW', or import a PFX with its password."
+def _read_key(name: str, block: bytes, password: str | None) -> object:
+    encrypted = b"ENCRYPTED" in block
+    if encrypted and not password:
+        raise PasswordError(
+            f"identity {name}: the private key is encrypted, and a running relay has nobody to ask for its password. "
+            "Remove the password with 'openssl pkey -in FILE -out NEW', or import the file with its password."
         )
     try:
-        return serialization.load_pem_private_key(block, None)
+        return serialization.load_pem_private_key(block, password.encode() if encrypted and password else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         # The library's text may quote what it read, and this is a key: its text stays out.
+        if encrypted:
+            raise PasswordError(
+                f"identity {name}: the private key cannot be decrypted: the password is wrong, or the file is damaged."
+            ) from None
         raise CertificateError(
             f"identity {name}: the private key cannot be read ({type(error).__name__}). Write it anew as PKCS#8 PEM."
         ) from None

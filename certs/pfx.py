@@ -4,14 +4,15 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from certs.errors import CertificateError
+from certs.errors import CertificateError, PasswordError
 from certs.identity import Identity, pair
 
 _ROUNDS = 100_000
 
 
 def read_pfx(name: str, data: bytes, password: str | None) -> Identity:
-    """The identity in a PFX; certificates that do not belong to its key are left out. Raises CertificateError.
+    """The identity in a PFX; certificates that do not belong to its key are left out. Raises CertificateError,
+    and PasswordError where the password may be to blame.
 
     No password and an empty one are the same to people, and two spellings in the file: both are tried.
     """
@@ -32,7 +33,7 @@ def read_pfx(name: str, data: bytes, password: str | None) -> Identity:
             raise CertificateError(f"identity {name}: no private key in the PFX. Export it with the private key.")
         return pair(name, key, [certificate, *others] if certificate else others)
     said = "the password is wrong" if password else "it needs a password, and none was given"
-    raise CertificateError(f"identity {name}: the PFX cannot be opened: {said}, or the file is damaged.")
+    raise PasswordError(f"identity {name}: the PFX cannot be opened: {said}, or the file is damaged.")
 
 
 def write_pfx(identity: Identity, password: str | None) -> bytes:

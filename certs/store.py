@@ -3,7 +3,8 @@
     FOLDER/machines/web01.pem         what Octopus sees for the machine web01
     FOLDER/octopus/production.pem     what Tentacles see for the octopus entry production
 
-A provisioned identity is a file elsewhere, which the operator made: it is read and never written.
+A provisioned identity is a file elsewhere, which the operator made: it is read and never written. Others than its owner may
+be allowed to read it, as with the secrets that Kubernetes mounts; that is worth a warning.
 """
 
 import re
@@ -25,12 +26,15 @@ _PFX_SUFFIXES = (".pfx", ".p12")
 class IdentityStore:
     """The identities of one relay, in `folder` (0700). `notice` is called for each one made, with its file.
 
+    `warn` is called once for each provisioned file that others may read, with a text that names it and the remedy.
     Every method raises CertificateError for a file or folder that cannot be used or that others may use.
     """
 
-    def __init__(self, folder: Path, notice: Callable[[Identity, Path], None]) -> None:
+    def __init__(self, folder: Path, notice: Callable[[Identity, Path], None], warn: Callable[[str], None]) -> None:
         self._folder = folder
         self._notice = notice
+        self._warn = warn
+        self._warned: set[Path] = set()
 
     def machine(self, name: str, provisioned: Path | None = None) -> Identity:
         """What Octopus sees for this machine. Made on first use, unless `provisioned` names a file."""
@@ -48,6 +52,14 @@ class IdentityStore:
         """The octopus entry's own identity, None if it was not made yet."""
         return _find(self._path("octopus", name), name)
 
+    def machine_file(self, name: str) -> Path:
+        """Where the machine's own identity is, or will be."""
+        return self._path("machines", name)
+
+    def octopus_file(self, name: str) -> Path:
+        """Where the octopus entry's own identity is, or will be."""
+        return self._path("octopus", name)
+
     def import_machine(self, identity: Identity, replace: bool = False) -> Path:
         """Keeps `identity` for the machine of its name, and returns its file.
 
@@ -61,7 +73,7 @@ class IdentityStore:
 
     def _get(self, kind: str, name: str, common_name: str, provisioned: Path | None) -> Identity:
         if provisioned is not None:
-            return _read_provisioned(provisioned, name)
+            return self._read_provisioned(provisioned, name)
         path = self._path(kind, name)
         found = _find(path, name)
         if found is not None:
@@ -82,9 +94,23 @@ class IdentityStore:
         if existing.der != identity.der:
             raise CertificateError(
                 f"{path}: holds another identity, {existing.thumbprint}, and peers may trust it. "
-                f"Import with replace to overwrite it with {identity.thumbprint}."
+                f"Import with --replace to overwrite it with {identity.thumbprint}."
             )
         return path
+
+    def _read_provisioned(self, path: Path, name: str) -> Identity:
+        def warn(text: str) -> None:
+            if path not in self._warned:
+                self._warned.add(path)
+                self._warn(text)
+
+        identity = read_identity(path, name, None, warn)
+        if identity is None:
+            raise CertificateError(
+                f"{path}: no such file. It is the provisioned identity of {name}: "
+                "put a PEM or PFX with key and certificate there."
+            )
+        return identity
 
     def _path(self, kind: str, name: str) -> Path:
         # The names are checked where they are declared; here they become part of a path, so they are checked again.
@@ -122,19 +148,22 @@ def _existing(path: Path, name: str) -> Identity:
     return _parsed(path, lambda: Identity.from_pem(name, data))
 
 
-def _read_provisioned(path: Path, name: str) -> Identity:
-    data = read_private(path)
+def read_identity(path: Path, name: str, password: str | None, warn: Callable[[str], None]) -> Identity | None:
+    """The identity in a file of the operator's, PEM or PFX, for the machine or octopus entry `name`; None: no such file.
+
+    password: of a PFX or of the key in a PEM. warn: called with a text if others may read the file. Raises
+    CertificateError; PasswordError where the password is wrong, or missing.
+    """
+    data = read_private(path, warn)
     if data is None:
-        raise CertificateError(
-            f"{path}: no such file. It is the provisioned identity of {name}: put a PEM or PFX with key and certificate there."
-        )
+        return None
     if path.suffix.lower() in _PFX_SUFFIXES or data[:1] == b"\x30":
-        return _parsed(path, lambda: read_pfx(name, data, None))
-    return _parsed(path, lambda: Identity.from_pem(name, data))
+        return _parsed(path, lambda: read_pfx(name, data, password))
+    return _parsed(path, lambda: Identity.from_pem(name, data, password))
 
 
 def _parsed(path: Path, parse: Callable[[], Identity]) -> Identity:
     try:
         return parse()
     except CertificateError as error:
-        raise CertificateError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error

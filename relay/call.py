@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from relay.halibut.message import Message
+from relay.halibut.message import Kind, Message
 from relay.outcomes import Outcome
 
 
@@ -30,3 +30,14 @@ class Call:
     reply_bytes: int = 0
     outcome: Outcome | None = None
     detail: str = ""
+
+    @property
+    def mismatched(self) -> bool:
+        """The reply bears another id than the request, so it answers another call. It passes, and is counted (wire.md 11.3)."""
+        request, reply = self.request, self.reply
+        return request is not None and reply is not None and reply.kind is not Kind.NULL and reply.id != request.id
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Members of the two messages that no known Halibut has. They pass, and are counted (wire.md 5.5)."""
+        return (self.request.unknown if self.request else ()) + (self.reply.unknown if self.reply else ())

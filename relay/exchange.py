@@ -6,7 +6,8 @@
 Rules (design, section 4):
 1. Parts go out as they came, one record each, in the same turn of the reactor.
 2. Whoever cannot write pauses whoever is read. Nothing is kept here but what one read gave while the back was lost.
-3. Before the first byte of the request went to a back, another may be acquired. After it, the exchange ends with that back.
+3. Before the first byte of the request went to a back, another may be acquired, once: a Tentacle that answers and closes, over
+   and over, is not dialled in a loop (wire.md 11.4). After the first byte, the exchange ends with that back.
 4. Each end is told once, by a row of ENDS. The log and the metrics hear of it once.
 """
 
@@ -148,7 +149,7 @@ ENDS: Final[dict[tuple[State, _Gone], tuple[Outcome, Close, Close]]] = {
 
 
 class Exchange:
-    """One exchange. finished(call), if given, hears of its end, once, before the caller's leg does.
+    """One exchange. finished(call) hears of its end, once, before the caller's leg does.
 
     The caller's connection calls request_part(), caller_gone() and caller_broke(); the lease calls what LeaseHolder says.
     """
@@ -156,7 +157,6 @@ class Exchange:
     __slots__ = (
         "_answered",
         "_back",
-        "_back_closing",
         "_caller",
         "_clock",
         "_deadline",
@@ -165,7 +165,9 @@ class Exchange:
         "_lease",
         "_moved",
         "_moved_at",
+        "_replaced",
         "_stall",
+        "_whole",
         "call",
         "state",
     )  # fmt: skip
@@ -182,7 +184,8 @@ class Exchange:
         self._answered = False
         self._held: list[Part] = []
         self._stall: Timer | None = None
-        self._back_closing = False
+        self._replaced = False
+        self._whole = False  # the reply is, and what may still come are frames that repeat an id
         self._moved: tuple[int, ...] = ()
         self._moved_at = call.began
         self.call = call
@@ -224,13 +227,14 @@ class Exchange:
 
     def back_closing(self) -> None:
         if self.state is State.REPLY and self._stall is None:
-            self._back_closing = True
             self._stall = self._clock.callLater(STALL, self._check_stall, self._position())
 
     def back_lost(self, outcome: Outcome, detail: str) -> None:
-        if self.state is State.READY and self._clock.seconds() < self._deadline:
+        if self.state is State.READY and not self._replaced and self._clock.seconds() < self._deadline:
             # Nothing was written to it yet, and the caller knows nothing of it.
+            self._replaced = True
             self.state = State.ACQUIRING
+            self.call.ready = 0.0
             self._caller.link.pause(_NO_BACK)
             self._lease = self._back.acquire(self.call, self._deadline, self)
             return
@@ -248,6 +252,7 @@ class Exchange:
         if self._stall:
             self._cancel_stall()
         if lease.more_frames:
+            self._whole = True
             return
         if backlogged:
             lease.link.resume(_BACKLOG)
@@ -272,6 +277,9 @@ class Exchange:
             return
         if self.state is State.READY:
             self.state = State.REQUEST
+        elif self.state is State.DELIVERING:  # the connection that would take it may serve another caller by now
+            self._end(_Gone.RELAY, Outcome.CALLER_BROKE, "one more frame of a stream behind the reply (wire.md 5.5)")
+            return
         call.request_bytes += len(part.data)
         self._lease.send(part)
         link = self._lease.link
@@ -283,7 +291,8 @@ class Exchange:
             call.requested = self._clock.seconds()
 
     def _back_drained(self) -> None:
-        self._caller.link.resume(_BACKLOG)
+        if self.state is not State.ENDED:
+            self._caller.link.resume(_BACKLOG)
 
     def request_body(self, count: int, done: Callable[[], None]) -> None:
         """Lets that many bytes of a request's stream go straight to the back; ``done`` is called behind them."""
@@ -299,7 +308,7 @@ class Exchange:
 
     def caller_turns(self) -> None:
         """The caller goes on: it has the whole reply, and frames that may have followed (wire.md 5.5) do not come."""
-        if self.state is State.REPLY:
+        if self.state is State.REPLY and self._whole:
             self._lease.abort(Close.FIN)
             self._delivered()
         elif self.state is State.DELIVERING:
@@ -307,6 +316,8 @@ class Exchange:
 
     def caller_gone(self, detail: str) -> None:
         """The caller's connection has ended, or its end was seen."""
+        if self._whole:
+            self.caller_turns()
         self._end(_Gone.CALLER, None, detail)
 
     def caller_broke(self, detail: str) -> None:
@@ -374,6 +385,8 @@ class Exchange:
         call = self.call
         call.outcome, call.detail, call.ended = outcome, detail, self._clock.seconds()
         self._finished(call)
-        if caller_close is Close.RECEIVER:
+        if caller_close is Close.KEEP:
+            self._caller.link.resume(_BACKLOG)  # of a Tentacle that answered before it had read everything
+        elif caller_close is Close.RECEIVER:
             caller_close = Close.RST if self._caller.among_streams else Close.FIN
         self._caller.exchange_ended(caller_close)

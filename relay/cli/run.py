@@ -13,7 +13,7 @@ from certs.errors import CertificateError
 from certs.identity import Identity
 from certs.store import IdentityStore
 from relay.admin.access_log import AccessLog
-from relay.admin.log import make_log
+from relay.admin.log import Log, make_log
 from relay.admin.metrics import Metrics
 from relay.admin.twisted_log import observe_twisted
 from relay.admin.writer import STANDARD_ERROR, STANDARD_OUTPUT, DescriptorSink, FileSink, LineWriter
@@ -58,7 +58,7 @@ def run(config: Path) -> None:
     except (CertificateError, StartError) as error:
         writer.close()
         fail(str(error))
-    _Ending(reactor, service).install()
+    _Ending(reactor, service, log).install()
     log.info("running", machines=len(table.machines), config=str(config))
     reactor.run(installSignalHandlers=False)
     for each in (access_writer, writer):
@@ -66,16 +66,22 @@ def run(config: Path) -> None:
 
 
 class _Ending:
-    """What signals do: the first drains, the second stops."""
+    """What signals do: the first drains, the second stops. A hang-up changes nothing."""
 
-    def __init__(self, reactor: Any, service: RelayService) -> None:
+    def __init__(self, reactor: Any, service: RelayService, log: Log) -> None:
         self._reactor = reactor
         self._service = service
+        self._log = log
         self._signals = 0
 
     def install(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
+        signal.signal(signal.SIGHUP, self._hung_up)
+
+    def _hung_up(self, number: int, frame: FrameType | None) -> None:
+        text = "SIGHUP does nothing in this version: restart the relay to read a changed configuration"
+        self._reactor.callFromThread(self._log.warning, text)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._act)

@@ -59,7 +59,7 @@ class PortDoor:
         self._timeouts = timeouts
         self._context = context
         self._house = house
-        self._arrivals: set[Arrival] = set()
+        self._arrivals: dict[Arrival, tuple[socket.socket, str]] = {}  # until their handshake begins
         self._fronts: set[ListeningFront] = set()
         self.clock = loop.reactor
         self.machine = machine
@@ -97,20 +97,22 @@ class PortDoor:
             self._loop.gate.enter(lambda: self._begin(arrival, sock, peer, opened))
 
         def failed(why: str) -> None:
-            self._arrivals.discard(arrival)
+            del self._arrivals[arrival]
             self._house.departed()
             reasons = {HELLO_LATE: Refusal.HELLO_TIMEOUT, HELLO_CLOSED: Refusal.LEFT_EARLY}
             self.refused(reasons.get(why, Refusal.NOT_TLS), peer, why)
 
         arrival = Arrival(self._loop.reactor, sock, self._timeouts.client_hello, arrived, failed)
-        self._arrivals.add(arrival)
+        self._arrivals[arrival] = sock, peer
 
     def _begin(self, arrival: Arrival, sock: socket.socket, peer: str, opened: float) -> None:
         """Its turn to shake hands has come."""
-        self._arrivals.discard(arrival)
-        if self.draining:
+        if self._arrivals.pop(arrival, None) is None:  # closed by a drain, while it waited
+            return
+        if self.clock.seconds() - opened > self._timeouts.identify:
             sock.close()
             self._house.departed()
+            self.refused(Refusal.IDENTIFY_TIMEOUT, peer, "it had to wait too long for its handshake (relay.limits.handshakes)")
             return
         front = ListeningFront(self, peer, opened)
         front.link = link = TLSConnection(self._loop, sock, self._context(), front)
@@ -148,10 +150,12 @@ class PortDoor:
         """No caller comes in any more; those without a call go now, the others after it."""
         self.draining = True
         self._listener.stop()
-        for arrival in list(self._arrivals):
-            if arrival.stop():
-                self._arrivals.discard(arrival)
-                self._house.departed()
+        arrivals, self._arrivals = self._arrivals, {}
+        for arrival, (sock, peer) in arrivals.items():
+            if not arrival.stop():  # it waits for its handshake, and nobody else has the socket
+                sock.close()
+            self._house.departed()
+            self.refused(Refusal.DRAINING, peer, "the relay is draining")
         for front in list(self._fronts):
             front.drain()
 

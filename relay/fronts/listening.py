@@ -132,9 +132,6 @@ class ListeningFront:
             self._exchange.caller_turns()
         if self._closed:
             return
-        if door.draining:
-            self._refuse(Refusal.DRAINING, "the relay is draining")
-            return
         machine = door.machine
         call = Call(machine.name, octopus.name, self._peer, door.clock.seconds())
         self._exchange = Exchange(door.clock, self, door.back(octopus), call, machine.timeouts.ready, door.ended)
@@ -142,15 +139,15 @@ class ListeningFront:
     def _part(self, part: Part) -> None:
         if self._exchange:
             self._exchange.request_part(part)
-        else:  # a frame that repeats an id, behind the reply: whoever would have it is gone
-            self._close(Close.FIN)
+        else:  # whoever would have it is gone
+            self._refuse(Refusal.BROKE_PROTOCOL, "one more frame of a stream behind the reply (wire.md 5.5)")
 
     def _broke(self, error: RemoteProtocolError) -> None:
         detail = f"{error} (wire.md {error.rule})"
         exchange, self._exchange = self._exchange, None
         if exchange:
             exchange.caller_broke(detail)
-            self._close(Close.FIN)
+            self._close(Close.RST if self.among_streams else Close.FIN)
         else:
             self._refuse(Refusal.BROKE_PROTOCOL, detail)
 
@@ -202,7 +199,9 @@ class ListeningFront:
     def drain(self) -> None:
         """Closes it, unless a call is in flight: then its end will."""
         exchange = self._exchange
-        if exchange is None:
+        if exchange is None and self._codec.state in (State.PREAMBLE, State.IDENTITY):
+            self._refuse(Refusal.DRAINING, "the relay is draining")
+        elif exchange is None:
             self._close(Close.FIN)
         elif exchange.state is ExchangeState.ACQUIRING:
             exchange.stop()

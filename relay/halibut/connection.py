@@ -165,8 +165,6 @@ class Connection:
             offset = 0
             while offset < len(data):
                 offset = self._receive(data, offset, events)
-                if self.state is State.ENDED:
-                    break
         except RemoteProtocolError:
             self._discarding = True
             raise
@@ -250,10 +248,18 @@ class Connection:
             line = Line(unit)
         if (self._peer, line.unit) not in due:
             raise LineError(f"{line.unit.value} while {self.state.value} is due", "3")
+        if line.unit is Unit.END:
+            return self._receive_end_line(data, events)
         self.state = due[self._peer, line.unit]
         self._empty_lines = 0
         events.append(line)
         return offset
+
+    def _receive_end_line(self, data: bytes, events: list[Event]) -> int:
+        """What stands behind END counts no more, in the same piece or in the next."""
+        self._move(self._peer, Unit.END)
+        events.append(_ALONE[lines.END])
+        return len(data)
 
     def _receive_giving_up(self, data: bytes, offset: int, events: list[Event]) -> int:
         """It is our turn; a dialler may still send END, and empty lines before it. Anything else is told from these at once."""
@@ -264,9 +270,8 @@ class Connection:
         offset += len(held) - len(self._held)
         self._held = b"" if held == word else held
         if held == lines.END:
-            self._move(self._peer, Unit.END)
-            events.append(Line(Unit.END))
-        elif held == _EMPTY_LINE:
+            return self._receive_end_line(data, events)
+        if held == _EMPTY_LINE:
             self._count_empty_line()
         return offset
 
@@ -284,8 +289,7 @@ class Connection:
                 self._held = held
                 if held == lines.END:
                     self._held = b""
-                    self._move(self._peer, Unit.END)
-                    events.append(Line(Unit.END))
+                    return self._receive_end_line(data, events)
                 return offset
         kind = self._awaited
         self._frames = None
@@ -338,7 +342,7 @@ class Connection:
             position = 0
             while position < before:
                 position = self._receive(held[:before], position, events)
-            return offset
+            return len(data) if self.state is State.ENDED else offset
         self._held = held if len(held) < ID_SIZE else b""
         if not self._held:
             self._receive_frame(frames, held, 0, events)

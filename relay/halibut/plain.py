@@ -27,7 +27,7 @@ def _start(type_: str) -> bytes:
 
 
 _STARTS: Final = {Kind.REQUEST: _start(REQUEST_TYPE), Kind.RESPONSE: _start(RESPONSE_TYPE)}
-_AWAITED: Final = {Kind.REQUEST: b"NEXT", Kind.RESPONSE: b"PROCEED"}  # the line that its receiver reads next
+_LINES: Final = (b"NEXT", b"PROCEED")  # what a receiver may read next: which of them, its own style says, not ours
 _ACTIVITY: Final = b"\x05activityId\x00\x10\x00\x00\x00\x04"
 _ENDPOINT: Final = b"\x03endpoint\x00"
 _SERVICE: Final = b"\x02service\x00"
@@ -43,7 +43,9 @@ def read_plain(kind: Kind, data: bytes, limits: Limits) -> tuple[Message, int] |
     try:
         document = inflate.decompress(data, _LARGEST)
         size = len(document)
-        if not inflate.eof or size > limits.envelope or REFERENCE_START in document or _AWAITED[kind] in data:
+        if not inflate.eof or size > limits.envelope or REFERENCE_START in document:
+            return None
+        if _LINES[0] in data or _LINES[1] in data:
             return None
         start = _STARTS[kind]
         id_at = _FIELDS_AT + len(start)

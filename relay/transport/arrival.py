@@ -1,6 +1,6 @@
 """A caller that has connected and not said yet what it wants: its ClientHello is read, and left where it is."""
 
-import os
+import select
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -37,6 +37,7 @@ class Arrival:
         self._failed = failed
         self._timer = reactor.callLater(seconds, self._fail, HELLO_LATE)
         self._done = False
+        self._seen = 0
         reactor.addReader(self)
 
     def fileno(self) -> int:
@@ -54,14 +55,18 @@ class Arrival:
             hello = read_client_hello(data)
         except BlockingIOError:
             return
-        except OSError as error:
-            self._fail(os.strerror(error.errno or 0))
+        except OSError:  # reset
+            self._fail(HELLO_CLOSED)
             return
         except NotClientHelloError as error:
             self._fail(str(error))
             return
         if hello is None:
+            if len(data) == self._seen and self._peer_closed():
+                self._fail(HELLO_CLOSED)
+                return
             # What was peeked at stays readable; without this the reactor would call again and again until more comes.
+            self._seen = len(data)
             self._set_low_water(len(data) + 1)
             return
         self._set_low_water(1)
@@ -79,6 +84,12 @@ class Arrival:
     def connectionLost(self, reason: Failure) -> None:
         """From the reactor: the peer has gone."""
         self._fail(HELLO_CLOSED)
+
+    def _peer_closed(self) -> bool:
+        """Behind a close, what was peeked at is readable whatever the low water mark, and no more comes."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def _set_low_water(self, count: int) -> None:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)

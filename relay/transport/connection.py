@@ -78,6 +78,7 @@ class TLSConnection:
         self._timer: Timer | None = None
         self._pump_to: Link | None = None
         self._pump_done: Callable[[], None] | None = None
+        self._let_go = False  # closed by the receiver, which hears no more of it
         self._reset_after = False
         self._lingered = 0
         self.pump_left = 0
@@ -117,6 +118,7 @@ class TLSConnection:
             return
         self._state = State.OPEN
         self._set_writing(False)
+        self._watching = bool(self._paused)
         self._set_reading(not self._paused)
         self._receiver.connectionMade()
 
@@ -144,15 +146,16 @@ class TLSConnection:
                 data = receive(wanted)
             except SSL.WantReadError:
                 return
-            except SSL.WantWriteError:
+            except SSL.WantWriteError:  # the answer to a key update has to go out first; until then, reading is no use
                 self._read_wants_write = True
                 self._set_writing(True)
+                self._set_reading(False)
                 return
             except (SSL.Error, OSError) as error:
                 self._lose(PeerClosedError(_cause(error)))
                 return
             if left:
-                self._pumped(data)
+                self._pumped(data, left - len(data))
             else:
                 self._receiver.dataReceived(data)
             if self._state is not State.OPEN or self._paused:
@@ -196,15 +199,15 @@ class TLSConnection:
     def pump(self, destination: Link, count: int, done: Callable[[], None]) -> None:
         self._pump_to, self._pump_done, self.pump_left = destination, done, count
 
-    def _pumped(self, data: bytes) -> None:
+    def _pumped(self, data: bytes, left: int) -> None:
         destination = self._pump_to
         assert destination is not None
-        self.pump_left -= len(data)
+        self.pump_left = left
         destination.write(data)
         if destination.backlogged:
             self.pause(_BACKLOG)
             destination.notify_drained(self._pump_drained)
-        if not self.pump_left:
+        if not left:
             done, self._pump_to, self._pump_done = self._pump_done, None, None
             assert done is not None
             done()
@@ -247,7 +250,9 @@ class TLSConnection:
             return
         if self._read_wants_write:
             self._read_wants_write = False
-            self.readable()
+            if self._state is State.OPEN and not self._paused:
+                self._set_reading(True)
+                self.readable()
         while self._unsent and self._state in (State.OPEN, State.FLUSHING):
             rest = self._send(self._unsent[0])
             if rest is not None:
@@ -256,7 +261,7 @@ class TLSConnection:
             self._unsent.popleft()
         if self._state not in (State.OPEN, State.FLUSHING):
             return
-        self._set_writing(False)
+        self._set_writing(self._read_wants_write)
         self.backlogged = False
         if self._state is State.FLUSHING:
             self._finish()
@@ -278,6 +283,7 @@ class TLSConnection:
             self._watching = False
             self._set_reading(False)
             self._state = State.FLUSHING
+            self._let_go = True
             self._reset_after = reset
             if self._unsent:
                 self._watch_progress()
@@ -303,11 +309,10 @@ class TLSConnection:
 
     def _lose(self, error: Exception) -> None:
         """The peer, or an error, has ended it."""
-        before = self._state
-        if before is State.CLOSED:
+        if self._state is State.CLOSED:
             return
         self._close()
-        if before in (State.HANDSHAKE, State.OPEN, State.BROKEN):
+        if not self._let_go:
             self._receiver.connectionLost(error)
 
     def _watch_progress(self, before: int = 0) -> None:
@@ -330,6 +335,7 @@ class TLSConnection:
             self._close()
             return
         self._state = State.LINGERING
+        self._set_writing(False)
         self._timer = self._loop.reactor.callLater(LINGER, self._close)
         self._set_reading(True)
 

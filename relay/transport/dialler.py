@@ -109,7 +109,10 @@ class Dial:
                 self._error = _dial_error(error.errno or 0)
                 continue
             prepare_socket(sock)
-            code = sock.connect_ex(address)
+            try:
+                code = sock.connect_ex(address)
+            except OSError:  # an address that the system cannot even read, such as one with a zone that there is not
+                code = errno.EADDRNOTAVAIL
             if code in (0, errno.EINPROGRESS):
                 self._attempt = _Attempt(self._loop, sock, self._connected)
                 return

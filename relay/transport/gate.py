@@ -11,6 +11,7 @@ from typing import Final
 from relay.clock import Clock, Timer
 
 BURST: Final = 0.1  # seconds' worth of handshakes that may begin without waiting
+_ONE: Final = 1 - 1e-9  # a wait for one token may come out a rounding error short of it
 
 
 class HandshakeGate:
@@ -47,7 +48,7 @@ class HandshakeGate:
         now = self._clock.seconds()
         self._tokens = min(self._most, self._tokens + (now - self._filled) * self._per_second)
         self._filled = now
-        if self._tokens < 1:
+        if self._tokens < _ONE:
             self.delayed += 1
             self._call = self._clock.callLater((1 - self._tokens) / self._per_second, self._next)
             return
