@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 
 from relay.halibut.lines import PREAMBLE
 from relay.peers.errors import ConnectingError, EndedError, PeerError, TruncatedError, UnexpectedCertificateError
@@ -69,7 +72,7 @@ class Dial:
         factory.noisy = False
         endpoint = HostnameEndpoint(cast("Any", self._reactor), host, port, timeout=self._times.connect)
         try:
-            protocol = await endpoint.connect(cast("Any", RecordTlsFactory(dialler, factory, self._clock)))
+            protocol = await _cancellable(endpoint.connect(cast("Any", RecordTlsFactory(dialler, factory, self._clock))))
         except DNSLookupError as error:
             raise before(uri, error, retry=False) from error
         except ConnectError as error:
@@ -81,6 +84,23 @@ class Dial:
         except EndedError as error:
             raise before(uri, error) from error
         return wire
+
+
+def _cancellable(attempt: Deferred[IProtocol]) -> Deferred[IProtocol]:
+    # A cancelled HostnameEndpoint fails as if the host were unknown or unreachable, which would be tried again.
+    given_up: list[bool] = []
+
+    def give_up(_: Deferred[IProtocol]) -> None:
+        given_up.append(True)
+        attempt.cancel()
+
+    def tell(result: IProtocol | Failure) -> None:
+        if not given_up:
+            done.callback(cast("Any", result))
+
+    done: Deferred[IProtocol] = Deferred(give_up)
+    attempt.addBoth(tell)
+    return done
 
 
 def before(uri: str, cause: object, *, retry: bool = True) -> ConnectingError:

@@ -93,7 +93,8 @@ class Machine(ABC):
 
         time_limit: seconds, after which it is cancelled and ScriptTimeoutError raised.
         """
-        command = _command(body, files, arguments, isolated=isolated, ticket=f"{_TASK}-{uuid4().hex}")
+        ticket = f"{_TASK}-{uuid4().hex}"
+        command = _command(body, files, arguments, isolated=isolated, ticket=ticket, wait=min(_WAIT, time_limit))
         script = _Script(self, SCRIPTS_V2, command.ticket, time_limit)
         first = contracts.read_status(await self.call(SCRIPTS_V2, "StartScript", contracts.start_script_v2(command)))
         result = await script.follow(first)
@@ -129,9 +130,17 @@ class Machine(ABC):
         return self._clock.seconds()
 
 
-def _command(body: str, files: Files | None, arguments: Sequence[str], *, isolated: bool, ticket: str = "") -> StartScript:
+def _command(
+    body: str,
+    files: Files | None,
+    arguments: Sequence[str],
+    *,
+    isolated: bool,
+    ticket: str = "",
+    wait: float | None = None,
+) -> StartScript:
     streams = [(name, DataStream.of(source)) for name, source in (files or {}).items()]
-    return StartScript(body, isolated, _MUTEX, _MUTEX_TIMEOUT, streams, arguments, _TASK, ticket, _WAIT)
+    return StartScript(body, isolated, _MUTEX, _MUTEX_TIMEOUT, streams, arguments, _TASK, ticket, wait)
 
 
 class _Script:

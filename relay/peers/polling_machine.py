@@ -30,10 +30,11 @@ class Pending:
         self.pickup: DelayedCall | None = None
         self.done: Deferred[object] = Deferred(lambda _: self._cancelled())
         self._queue = queue
+        self._unwanted = False
 
     def fail(self, error: BaseException) -> None:
         """Tell the caller, unless it has gone."""
-        if not self.done.called:
+        if not self.done.called and not self._unwanted:
             self.done.errback(error)
 
     def waits_no_longer(self) -> None:
@@ -42,6 +43,7 @@ class Pending:
             self.pickup.cancel()
 
     def _cancelled(self) -> None:
+        self._unwanted = True
         if self.picked_by is None:
             self._queue.remove(self)
         else:
