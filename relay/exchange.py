@@ -355,6 +355,7 @@ class Exchange:
         self._stall = None
         now = self._position()
         if now == before:
+            self._caller.link.abortConnection()  # what waits for it would keep a FIN waiting too
             self._end(_Gone.RELAY, Outcome.STALLED, f"the caller took nothing for {STALL:.0f} s")
         else:
             self._stall = self._clock.callLater(STALL, self._check_stall, now)

@@ -23,8 +23,9 @@ from relay.transport.loop import Loop
 from routing.table import Machine, Octopus, Table
 
 CHECK_EVERY: Final = 5.0  # seconds between two looks for whoever has waited too long
-# Ends that are somebody's trouble or fault: these are logged, the others stand in the access log only.
+_SHOWN: Final = 40  # unknown members in a line of the log, and characters of each
 _SIDES: Final = {Outcome.CALLER_BROKE: "caller", Outcome.TENTACLE_BROKE: "tentacle"}
+# Ends that are somebody's trouble or fault: these are logged, the others stand in the access log only.
 _TROUBLE: Final = frozenset(Outcome) - {
     Outcome.OK, Outcome.ERROR_REPLY, Outcome.CALLER_LEFT, Outcome.CANCELLED, Outcome.CALLER_SILENT, Outcome.STOPPED,
 }  # fmt: skip
@@ -51,7 +52,9 @@ class RelayService:
         self._backs: dict[tuple[str, str], ListeningBack] = {}
         self._octopus_facing = {machine.name: store.machine(machine.name, machine.identity) for machine in table.machines}
         self._tentacle_facing = {octopus.name: store.octopus(octopus.name, octopus.identity) for octopus in table.octopus}
-        self._client_contexts: dict[str, SSL.Context] = {}
+        for identity in self._octopus_facing.values():
+            server_context(identity)  # only to know now whether OpenSSL takes it; the doors make theirs when they are used
+        self._client_contexts = {name: client_context(identity) for name, identity in self._tentacle_facing.items()}
         self._connections = 0
         self._unknown_members: set[str] = set()
         self._timer: Timer | None = None
@@ -99,8 +102,8 @@ class RelayService:
 
     def departed(self) -> None:
         self._connections -= 1
-        if not self._connections:
-            self._emptied()
+        if not self._connections and self._empty:
+            self._reactor.callLater(0, self._emptied)  # its front has yet to hear of its end, and to say how the call ended
 
     def _emptied(self) -> None:
         """Whoever waits for the last connection to go need not wait any longer."""
@@ -117,7 +120,7 @@ class RelayService:
         back = self._backs.get(key)
         if back is None:
             assert self._loop is not None
-            back = self._backs[key] = ListeningBack(self._loop, machine, lambda: self._client_context(octopus.name))
+            back = self._backs[key] = ListeningBack(self._loop, machine, self._client_contexts[octopus.name])
         return back
 
     def ended(self, call: Call) -> None:
@@ -129,10 +132,14 @@ class RelayService:
                 ("call", call.machine, word), "call failed", machine=call.machine, octopus=call.octopus, peer=call.peer,
                 outcome=word, detail=call.detail, side=_SIDES.get(call.outcome) if call.outcome else None,
             )  # fmt: skip
-        unknown = call.request.unknown if call.request else ()
-        if (unknown or (call.reply and call.reply.unknown)) and call.machine not in self._unknown_members:
+        if call.mismatched:
+            self._repeats.say(
+                ("mismatched", call.machine), "a reply's id is not its request's", machine=call.machine, octopus=call.octopus,
+                peer=call.peer, side="tentacle",
+            )  # fmt: skip
+        if call.unknown and call.machine not in self._unknown_members:
             self._unknown_members.add(call.machine)
-            members = [*unknown, *(call.reply.unknown if call.reply else ())]
+            members = [name[:_SHOWN] for name in call.unknown[:_SHOWN]]
             self._log.info("a newer Halibut: unknown members pass", machine=call.machine, members=members)
 
     def refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
@@ -142,12 +149,6 @@ class RelayService:
             ("refused", refusal.value, machine, host), "caller refused", reason=refusal.value, machine=machine, peer=peer,
             detail=detail,
         )  # fmt: skip
-
-    def _client_context(self, octopus: str) -> SSL.Context:
-        context = self._client_contexts.get(octopus)
-        if context is None:
-            context = self._client_contexts[octopus] = client_context(self._tentacle_facing[octopus])
-        return context
 
     # ---- time -------------------------------------------------------------------------------------------------------
 
@@ -175,18 +176,20 @@ class RelayService:
                 timer.cancel()
 
     def stop(self) -> None:
-        """Ends everything now."""
+        """Ends everything now, a drain among it; once."""
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        for back in self._backs.values():  # before the doors: no back dials for a caller that is about to be closed
+            back.stop()
         for door in self._doors:
             door.stop()
-        for back in self._backs.values():
-            back.stop()
         if self._timer:
             self._timer.cancel()
             self._timer = None
         self._repeats.summarise()
-        if self._loop:
-            self._loop.stop()
-            self._loop = None
+        loop.stop()
+        self._emptied()
         self._log.info("stopped")
 
 

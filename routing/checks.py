@@ -27,6 +27,10 @@ from routing.table import Limits, RelayTimeouts, Timeouts
 from routing.units import show_duration
 from routing.yaml_lines import Document, Key
 
+# Design rule 10: `ready` covers these. Where they are not given, they take at most this part of it.
+_WITHIN_READY = ("connect", "prove")
+_OF_READY = 0.9
+
 
 def check(configuration: Configuration, document: Document) -> Iterator[Mistake]:
     """All mistakes that take more than one value to see."""
@@ -51,8 +55,11 @@ def limits(defaults: LimitsSection, own: LimitsSection) -> Limits:
 
 
 def timeouts(defaults: TimeoutsSection, own: TimeoutsSection) -> Timeouts:
-    """The built-in timeouts, overridden like limits."""
-    return replace(replace(Timeouts(), **given(defaults)), **given(own))
+    """The built-in timeouts, overridden like limits. What must be less than `ready` and is not given becomes so."""
+    written = {**given(defaults), **given(own)}
+    merged = replace(Timeouts(), **written)
+    most = merged.ready * _OF_READY
+    return replace(merged, **{name: min(getattr(merged, name), most) for name in _WITHIN_READY if name not in written})
 
 
 def given(section: Section) -> dict[str, Any]:
@@ -205,7 +212,7 @@ def _timeouts(configuration: Configuration, document: Document) -> Iterator[Mist
 
 def _ready_is_longest(document: Document, key: Key, section: TimeoutsSection, merged: Timeouts) -> Iterator[Mistake]:
     """Design rule 10: `ready` covers connecting and proving. Reported where one of the two values is given."""
-    for name in ("connect", "prove"):
+    for name in _WITHIN_READY:
         value: float = getattr(merged, name)
         if value < merged.ready:
             continue

@@ -17,7 +17,8 @@ class Timeouts:
     """Of one machine.
 
     ready: from the caller's identity or NEXT to the relay's answer; covers all of queueing, proving, dialling and
-    identifying (design rule 10). connect: dialling the Tentacle. prove: NEXT to PROCEED on a pooled connection.
+    identifying (design rule 10). connect: dialling the Tentacle. prove: NEXT to PROCEED on a pooled connection. Both are
+    less than `ready`: where they are not in the file, nine tenths of it or the default, whichever is less.
     back_idle: how long a connection to the Tentacle is kept between exchanges. front_idle: how long a caller may be
     silent between exchanges.
     """
@@ -31,7 +32,10 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one machine. connections: to its Tentacle at once. envelope: bytes of one envelope when inflated."""
+    """Of one machine.
+
+    connections: to its Tentacle at once, for each octopus entry. envelope: bytes of one envelope when inflated.
+    """
 
     connections: int = 10
     envelope: int = 256 * 1024 * 1024

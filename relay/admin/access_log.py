@@ -42,7 +42,7 @@ class AccessLog:
     def __init__(self, relay: str, writer: LineWriter) -> None:
         self._relay = quoted(relay)
         self._writer = writer
-        self._second = 0
+        self._second = -1
         self._stamp = ""
 
     def write(self, call: Call) -> None:

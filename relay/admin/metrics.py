@@ -16,12 +16,14 @@ from relay.outcomes import Outcome, Refusal
 class _OfMachine:
     """What is counted of one machine."""
 
-    __slots__ = ("outcomes", "reply_bytes", "request_bytes")
+    __slots__ = ("mismatched", "outcomes", "reply_bytes", "request_bytes", "unknown")
 
     def __init__(self) -> None:
         self.outcomes: dict[Outcome, int] = {}
         self.request_bytes = 0
         self.reply_bytes = 0
+        self.mismatched = 0
+        self.unknown = 0
 
 
 class Metrics(Collector):
@@ -51,6 +53,10 @@ class Metrics(Collector):
             machine.outcomes[outcome] = machine.outcomes.get(outcome, 0) + 1
         machine.request_bytes += call.request_bytes
         machine.reply_bytes += call.reply_bytes
+        if call.mismatched:
+            machine.mismatched += 1
+        if call.unknown:
+            machine.unknown += 1
 
     def refused(self, refusal: Refusal) -> None:
         """A caller was turned away, or left."""
@@ -63,13 +69,20 @@ class Metrics(Collector):
     def _collect(self) -> Iterator[Metric]:
         exchanges = CounterMetricFamily("relay_exchanges", "Exchanges that have ended.", labels=("machine", "outcome"))
         moved = CounterMetricFamily("relay_bytes", "Bytes forwarded.", labels=("machine", "direction"))
+        mismatched = CounterMetricFamily(
+            "relay_mismatched_replies", "Replies whose id was not their request's.", labels=("machine",)
+        )
+        unknown = CounterMetricFamily(
+            "relay_unknown_members", "Exchanges with members that no known Halibut has.", labels=("machine",)
+        )
         for name, machine in self._machines.items():
+            mismatched.add_metric((name,), machine.mismatched)
+            unknown.add_metric((name,), machine.unknown)
             for outcome, count in machine.outcomes.items():
                 exchanges.add_metric((name, outcome.value), count)
             moved.add_metric((name, "request"), machine.request_bytes)
             moved.add_metric((name, "reply"), machine.reply_bytes)
-        yield exchanges
-        yield moved
+        yield from (exchanges, moved, mismatched, unknown)
         refusals = CounterMetricFamily("relay_refusals", "Callers turned away, or lost early.", labels=("reason",))
         for refusal, count in self._refusals.items():
             refusals.add_metric((refusal.value,), count)

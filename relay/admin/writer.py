@@ -6,33 +6,39 @@ is reopened when it was renamed or removed, as log rotation does. What is lost i
 
 import errno
 import os
+import select
 import socket
 import stat
 from collections import deque
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from relay.clock import Clock, Timer
 
 BUFFER: Final = 4 * 1024 * 1024  # bytes that wait at most
 FLUSH_AFTER: Final = 0.2  # seconds
+MORE_AFTER: Final = 0.01  # seconds, where a pipe was full and its reader reads: a pipe holds 64 KiB, some 150 lines
 RETRY_AFTER: Final = 1.0  # seconds, where the reader is blocked or the disk is full
+LAST: Final = 1.0  # seconds that the end waits for a reader that reads
 _CHUNK: Final = 64 * 1024
 STANDARD_OUTPUT: Final = 1
 STANDARD_ERROR: Final = 2
 
 
-class _Sink:
-    """Somewhere to write to. write() returns how many bytes were taken; it raises OSError, BlockingIOError among them."""
+class Sink(Protocol):
+    """Somewhere to write to."""
 
     def write(self, data: bytes) -> int:
-        raise NotImplementedError
+        """How many bytes were taken. Raises OSError, BlockingIOError among them."""
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until it may take more; False where it does not."""
 
     def close(self) -> None:
-        raise NotImplementedError
+        """Gives back its descriptor."""
 
 
-class FileSink(_Sink):
+class FileSink:
     """A file, appended to, 0640 where it is made."""
 
     def __init__(self, path: Path) -> None:
@@ -56,11 +62,14 @@ class FileSink(_Sink):
             self._descriptor = descriptor
         return os.write(self._descriptor, data)
 
+    def wait(self, seconds: float) -> bool:
+        return False
+
     def close(self) -> None:
         os.close(self._descriptor)
 
 
-class DescriptorSink(_Sink):
+class DescriptorSink:
     """An inherited descriptor, such as standard output. Its own flags stay as they are: others may share them."""
 
     def __init__(self, descriptor: int) -> None:
@@ -83,6 +92,11 @@ class DescriptorSink(_Sink):
             return self._socket.send(data, socket.MSG_DONTWAIT)
         return os.write(self._descriptor, data)
 
+    def wait(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self._socket or self._descriptor, select.POLLOUT)
+        return bool(poll.poll(seconds * 1000))
+
     def close(self) -> None:
         if self._socket:
             self._socket.close()
@@ -93,7 +107,7 @@ class DescriptorSink(_Sink):
 class LineWriter:
     """See above. lost: lines that were, so far."""
 
-    def __init__(self, clock: Clock, sink: _Sink, buffer: int = BUFFER) -> None:
+    def __init__(self, clock: Clock, sink: Sink, buffer: int = BUFFER) -> None:
         self._clock = clock
         self._sink = sink
         self._most = buffer
@@ -107,11 +121,10 @@ class LineWriter:
     def write_line(self, line: bytes) -> None:
         """Takes one line, without its end; it goes out soon."""
         if self._waiting + len(line) > self._most:
-            self.lost += 1
-            self._unsaid += 1
-            return
-        self._waiting += len(line) + 1
-        self._lines.append(line)
+            self._lose(1)
+        else:
+            self._waiting += len(line) + 1
+            self._lines.append(line)
         if self._timer is None:
             self._timer = self._clock.callLater(FLUSH_AFTER, self._flush_later)
 
@@ -136,8 +149,10 @@ class LineWriter:
         return True
 
     def close(self) -> None:
-        """Writes what can be written now, and ends."""
-        self.flush()
+        """Writes what is taken, from a reader that goes on reading all of it, and ends."""
+        before, end = -1, self._clock.seconds() + LAST
+        while not self.flush() and self._waiting != before and self._clock.seconds() < end and self._sink.wait(LAST):
+            before = self._waiting
         self.flush()
         if self._timer:
             self._timer.cancel()
@@ -153,14 +168,19 @@ class LineWriter:
             size += len(line) + 1
         return b"\n".join(lines) + b"\n"
 
+    def _lose(self, count: int) -> None:
+        self.lost += count
+        self._unsaid += count
+
     def _drop(self) -> None:
-        self.lost += len(self._lines) + 1
+        self._lose(len(self._lines) + self._rest.count(b"\n"))
         self._lines.clear()
         self._rest = b""
         self._waiting = 0
 
     def _flush_later(self) -> None:
         self._timer = None
-        done = self.flush()
-        if self._lines or self._rest:
-            self._timer = self._clock.callLater(FLUSH_AFTER if done else RETRY_AFTER, self._flush_later)
+        before = self._waiting
+        self.flush()
+        if (self._lines or self._rest) and self._timer is None:
+            self._timer = self._clock.callLater(MORE_AFTER if self._waiting < before else RETRY_AFTER, self._flush_later)

@@ -71,6 +71,7 @@ class BackConnection:
         self._owner = owner
         self._codec = Connection(Role.DIALLING_CLIENT, Limits(envelope=machine.limits.envelope))
         self.link: TLSConnection | None = None
+        self.more_frames = False  # the reply repeats a stream's id: nobody knows how many of its frames come (wire.md 5.5)
         self.state = State.DIALLING
         self.since = loop.reactor.seconds()
         address = machine.tentacle
@@ -114,11 +115,7 @@ class BackConnection:
     @property
     def reusable(self) -> bool:
         """A whole reply has come, nothing else may follow it, and the Tentacle waits for NEXT or END."""
-        return self.state is State.LEASED and self._codec.state is Due.TURN and not self._codec.more_frames
-
-    @property
-    def more_frames(self) -> bool:
-        return self._codec.more_frames
+        return self.state is State.LEASED and self._codec.state is Due.TURN and not self.more_frames
 
     def rest(self) -> None:
         """Its exchange is over; it is idle from now on."""
@@ -135,6 +132,9 @@ class BackConnection:
             return
         for event in events:
             if isinstance(event, Part):
+                message = event.message
+                if message and message.streams:
+                    self.more_frames = len({stream.id for stream in message.streams}) < len(message.streams)
                 self._owner.connection_part(self, event)
             elif isinstance(event, Line):
                 self.state = State.LEASED

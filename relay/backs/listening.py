@@ -61,8 +61,8 @@ class ListeningLease:
 class ListeningBack:
     """See above."""
 
-    def __init__(self, loop: Loop, machine: Machine, context: Callable[[], SSL.Context]) -> None:
-        """context: gives the TLS context that shows the identity for this Octopus; made on first use."""
+    def __init__(self, loop: Loop, machine: Machine, context: SSL.Context) -> None:
+        """context: shows the identity for this Octopus."""
         self._loop = loop
         self._machine = machine
         self._context = context
@@ -108,7 +108,7 @@ class ListeningBack:
         lease.call.reused = False
         lease.call.served = now
         connect = min(self._machine.timeouts.connect, max(0.0, lease.deadline - now))
-        connection = BackConnection(self._loop, self._machine, self._context(), self, connect)
+        connection = BackConnection(self._loop, self._machine, self._context, self, connect)
         self._leases[connection] = lease
         lease.connection = connection
         self._watch_deadline(lease)
@@ -219,7 +219,7 @@ class ListeningBack:
         late = [connection for connection in proving if now - connection.since >= limit]
         if late:
             self.close_idle()  # they would keep the next caller waiting just as long
-        for connection in late:
+        for connection in reversed(late):  # each goes to the head of the queue: the one that came first last
             connection.close(Close.RST)
             self._replace(self._leases.pop(connection))
         left = [connection.since + limit - now for connection in proving if connection not in late]

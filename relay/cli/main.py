@@ -3,6 +3,8 @@
 import click
 
 from relay.cli.configuration import check
+from relay.cli.demo import demo
+from relay.cli.identity import identity
 from relay.cli.run import run
 from relay.version import VERSION
 
@@ -13,5 +15,5 @@ def main() -> None:
     """Carries Octopus Deploy's calls to the Tentacles of a private network."""
 
 
-for command in (run, check):
+for command in (run, check, identity, demo):
     main.add_command(command)

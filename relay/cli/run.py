@@ -1,5 +1,6 @@
 """``relay-tentacle run``: the relay in the foreground, until SIGTERM."""
 
+import gc
 import signal
 from pathlib import Path
 from types import FrameType
@@ -48,18 +49,23 @@ def run(config: Path) -> None:
     try:
         sink = FileSink(table.relay.access_log) if table.relay.access_log else DescriptorSink(STANDARD_OUTPUT)
     except OSError as error:
-        fail(f"cannot write the access log {table.relay.access_log}: {error.strerror}. Name another file in relay.access_log.")
+        where = table.relay.access_log or "on standard output"
+        fail(f"cannot write the access log {where}: {error.strerror}. Name another file in relay.access_log.")
     access_writer = LineWriter(reactor, sink)
     access_log = AccessLog(table.relay.name, access_writer)
+    metrics = Metrics(CollectorRegistry())
+    metrics.gauge("relay_lost_log_lines", "Lines of the log that could not be written.", lambda: writer.lost)
+    metrics.gauge("relay_lost_access_lines", "Lines of the access log that could not be written.", lambda: access_writer.lost)
     try:
         store = IdentityStore(table.relay.state, made, warn)
-        service = RelayService(reactor, table, store, log, access_log, Metrics(CollectorRegistry()))
+        service = RelayService(reactor, table, store, log, access_log, metrics)
         service.start()
     except (CertificateError, StartError) as error:
         writer.close()
         fail(str(error))
     _Ending(reactor, service, log).install()
     log.info("running", machines=len(table.machines), config=str(config))
+    gc.freeze()  # what was made to start lives as long as the process: no collection need look at it again
     reactor.run(installSignalHandlers=False)
     for each in (access_writer, writer):
         each.close()
@@ -73,6 +79,7 @@ class _Ending:
         self._service = service
         self._log = log
         self._signals = 0
+        self._stopped = False
 
     def install(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,11 +96,22 @@ class _Ending:
     def _act(self) -> None:
         self._signals += 1
         if self._signals == 1:
-            Deferred.fromCoroutine(self._service.drain()).addBoth(lambda _: self._stop())
+            Deferred.fromCoroutine(self._drain())  # an error of ours in it is Twisted's to log, and ours to stop behind
         elif self._signals == 2:
             self._stop()
 
+    async def _drain(self) -> None:
+        try:
+            await self._service.drain()
+        finally:
+            self._stop()
+
     def _stop(self) -> None:
-        if self._reactor.running:
+        """Once: stopping the service ends a drain under way, which comes here too."""
+        if self._stopped:
+            return
+        self._stopped = True
+        try:
             self._service.stop()
+        finally:
             self._reactor.stop()

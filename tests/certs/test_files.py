@@ -76,3 +76,18 @@ def test_a_folder_that_cannot_be_listed_is_synced_with_everything(tmp_path: Path
     monkeypatch.setattr(os, "sync", lambda: synced.append(True))
     sync_folder(tmp_path)
     assert synced == [True]
+
+
+def test_a_file_of_the_operators_may_be_readable_to_others(tmp_path: Path) -> None:
+    path, said = tmp_path / "key", list[str]()
+    write_private(path, b"secret", replace=False)
+    assert read_private(path, said.append) == b"secret"
+    assert said == []
+    path.chmod(0o644)
+    assert read_private(path, said.append) == b"secret"
+    assert said == [f"{path}: mode 0644: others than its owner may read this private key. Run: chmod 600 {path}"]
+    with pytest.raises(CertificateError):
+        read_private(path)
+    path.chmod(0o664)
+    with pytest.raises(CertificateError, match="mode 0664: others than its owner may use"):
+        read_private(path, said.append)

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
-from certs.errors import CertificateError
+from certs.errors import CertificateError, PasswordError
 from certs.identity import Identity
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "certs"
@@ -130,6 +130,18 @@ def test_what_cannot_be_an_identity(made: Identity, other: Identity) -> None:
         assert str(raised.value).startswith(f"identity web01: {problem}")
         assert str(raised.value).endswith(".")
         assert "BEGIN" not in str(raised.value)
+
+
+def test_an_encrypted_key_is_read_with_its_password(made: Identity) -> None:
+    data = key_pem(made, serialization.BestAvailableEncryption("pässwörd".encode())) + certificate_pem(made)
+    assert Identity.from_pem("web01", data, "pässwörd").key.private_numbers() == made.key.private_numbers()
+    for password, problem in [(None, "is encrypted"), ("", "is encrypted"), ("other", "cannot be decrypted: the password is")]:
+        with pytest.raises(PasswordError, match=f"identity web01: the private key {problem}"):
+            Identity.from_pem("web01", data, password)
+
+
+def test_a_password_does_not_matter_to_a_key_without_one(made: Identity) -> None:
+    assert Identity.from_pem("web01", made.pem(), "secret") == made
 
 
 def self_signed(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import certs
-from certs.errors import CertificateError
+from certs.errors import CertificateError, PasswordError
 from certs.identity import Identity
 from certs.pfx import write_pfx
-from certs.store import IdentityStore
+from certs.store import IdentityStore, read_identity
 
 Made = list[tuple[Identity, Path]]
 
@@ -20,7 +20,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from certs.store import IdentityStore
-store = IdentityStore(Path(sys.argv[1]), lambda identity, path: print("made", flush=True))
+store = IdentityStore(Path(sys.argv[1]), lambda identity, path: print("made", flush=True), print)
 print("ready", flush=True)
 sys.stdin.readline()
 print(store.machine("web01").thumbprint, flush=True)
@@ -38,12 +38,21 @@ def made() -> Made:
 
 
 @pytest.fixture
-def store(tmp_path: Path, made: Made) -> IdentityStore:
-    return IdentityStore(tmp_path / "state", lambda identity, path: made.append((identity, path)))
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def store(tmp_path: Path, made: Made, warnings: list[str]) -> IdentityStore:
+    return IdentityStore(tmp_path / "state", lambda identity, path: made.append((identity, path)), warnings.append)
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def fail(warning: str) -> None:
+    pytest.fail(warning)
 
 
 def private(path: Path, data: bytes) -> Path:
@@ -53,8 +62,9 @@ def private(path: Path, data: bytes) -> Path:
 
 
 def test_made_on_first_use_with_a_notice_and_then_the_same(store: IdentityStore, made: Made, tmp_path: Path) -> None:
-    first = store.machine("web01")
     path = tmp_path / "state" / "machines" / "web01.pem"
+    assert store.machine_file("web01") == path
+    first = store.machine("web01")
     assert made == [(first, path)]
     assert Identity.from_pem("web01", path.read_bytes()) == first
     assert store.machine("web01") == first
@@ -66,6 +76,7 @@ def test_both_kinds_are_apart(store: IdentityStore, made: Made, tmp_path: Path) 
     machine, octopus = store.machine("same"), store.octopus("same")
     assert machine.thumbprint != octopus.thumbprint
     assert made[1] == (octopus, tmp_path / "state" / "octopus" / "same.pem")
+    assert store.octopus_file("same") == made[1][1]
     assert store.find_octopus("same") == octopus
     assert store.find_machine("same") == machine
 
@@ -140,7 +151,7 @@ def test_file_and_folder_are_synced_before_the_notice(tmp_path: Path, monkeypatc
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", watching)
-    IdentityStore(tmp_path / "state", lambda identity, path: events.append("notice")).machine("web01")
+    IdentityStore(tmp_path / "state", lambda identity, path: events.append("notice"), events.append).machine("web01")
     assert events == ["folder", "folder", "file", "folder", "notice"]
 
 
@@ -181,7 +192,7 @@ def test_two_processes_at_once_end_with_one_identity(tmp_path: Path) -> None:
 def test_the_loser_of_a_race_takes_the_winners(
     store: IdentityStore, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    winner = IdentityStore(tmp_path / "state", lambda identity, path: None)
+    winner = IdentityStore(tmp_path / "state", lambda identity, path: None, fail)
     real = Identity.new
     won: list[Identity] = []
 
@@ -256,7 +267,7 @@ def test_an_import_overwrites_only_when_told(store: IdentityStore, other: Identi
     with pytest.raises(CertificateError) as raised:
         store.import_machine(other)
     assert str(first.thumbprint) in str(raised.value)
-    assert "Import with replace" in str(raised.value)
+    assert "Import with --replace" in str(raised.value)
     assert store.machine("web01") == first
     store.import_machine(other, replace=True)
     assert store.machine("web01") == other
@@ -310,10 +321,10 @@ def test_a_provisioned_one_that_cannot_be_used(store: IdentityStore, made: Made,
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)
     open_to_all = private(tmp_path / "open.pem", other.pem())
-    open_to_all.chmod(0o644)
+    open_to_all.chmod(0o646)
     cases = [
         (tmp_path / "missing.pem", "no such file. It is the provisioned identity of web01"),
-        (open_to_all, f"mode 0644: others than its owner may use this private key. Run: chmod 600 {open_to_all}"),
+        (open_to_all, f"mode 0646: others than its owner may use this private key. Run: chmod 600 {open_to_all}"),
         (tmp_path, "not a file"),
         (pipe, "not a file"),
         (private(tmp_path / "big.pem", bytes(1024 * 1024 + 1)), "more than 1048576 bytes"),
@@ -334,5 +345,55 @@ def test_a_state_folder_that_cannot_be(tmp_path: Path) -> None:
     file = private(tmp_path / "file", b"")
     for folder, problem in [(file, "not a folder"), (tmp_path / "no" / "state", "cannot make this folder: No such file")]:
         with pytest.raises(CertificateError) as raised:
-            IdentityStore(folder, lambda identity, path: None).machine("web01")
+            IdentityStore(folder, lambda identity, path: None, fail).machine("web01")
         assert str(raised.value).startswith(f"{folder}: {problem}")
+
+
+@pytest.mark.parametrize("shared", [0o640, 0o604, 0o644, 0o440, 0o444, 0o755])
+def test_a_provisioned_one_that_others_may_read_is_worth_one_warning(
+    store: IdentityStore, warnings: list[str], other: Identity, tmp_path: Path, shared: int
+) -> None:
+    path = private(tmp_path / "shared.pem", other.pem())
+    path.chmod(shared)
+    for load in (store.machine, store.octopus, store.machine):
+        assert load("web01", path) == other
+    said = f"{path}: mode {shared:04o}: others than its owner may read this private key. Run: chmod 600 {path}"
+    assert warnings == [said]
+
+
+def test_each_such_file_has_its_own_warning(store: IdentityStore, warnings: list[str], other: Identity, tmp_path: Path) -> None:
+    paths = [private(tmp_path / name, other.pem()) for name in ("a.pem", "b.pem")]
+    for path in paths:
+        path.chmod(0o640)
+        store.machine("web01", path)
+    assert [warning.partition(":")[0] for warning in warnings] == [str(path) for path in paths]
+
+
+@pytest.mark.parametrize("private_mode", [0o600, 0o400, 0o700])
+def test_a_provisioned_one_of_its_owner_alone_is_worth_none(
+    store: IdentityStore, warnings: list[str], other: Identity, tmp_path: Path, private_mode: int
+) -> None:
+    path = private(tmp_path / "key.pem", other.pem())
+    path.chmod(private_mode)
+    assert store.machine("web01", path) == other
+    assert warnings == []
+
+
+@pytest.mark.parametrize("writable", [0o620, 0o602, 0o660, 0o666, 0o777])
+def test_a_provisioned_one_that_others_may_write_is_refused(
+    store: IdentityStore, warnings: list[str], other: Identity, tmp_path: Path, writable: int
+) -> None:
+    path = private(tmp_path / "key.pem", other.pem())
+    path.chmod(writable)
+    with pytest.raises(CertificateError, match=rf"mode {writable:04o}: others than its owner may use .* chmod 600 {path}$"):
+        store.machine("web01", path)
+    assert warnings == []
+
+
+def test_reading_a_file_of_the_operators_with_its_password(other: Identity, tmp_path: Path) -> None:
+    path = private(tmp_path / "key.pfx", write_pfx(other, "secret"))
+    assert read_identity(path, "web01", "secret", fail) == other
+    assert read_identity(tmp_path / "none.pfx", "web01", "secret", fail) is None
+    for password, problem in [("wrong", "the password is wrong"), (None, "it needs a password, and none was given")]:
+        with pytest.raises(PasswordError, match=f"{path}: identity web01: the PFX cannot be opened: {problem}"):
+            read_identity(path, "web01", password, fail)

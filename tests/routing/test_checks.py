@@ -172,8 +172,12 @@ BAD = {
         f"5: machines[0].timeouts.connect: connect is 45s and ready is 45s, {COVER}. Make connect less than ready.",
     ),
     "ready not more than connect": (
-        configuration(machines=machine("web01", 1, ", timeouts: {ready: 20s}")),
-        f"5: machines[0].timeouts.ready: connect is 20s and ready is 20s, {COVER}. Make connect less than ready.",
+        configuration(machines=machine("web01", 1, ", timeouts: {ready: 20s, connect: 20s}")),
+        f"5: machines[0].timeouts.connect: connect is 20s and ready is 20s, {COVER}. Make connect less than ready.",
+    ),
+    "ready of a machine not more than prove of the defaults, and a connect that was not written": (
+        configuration(machines=machine("web01", 1, ", timeouts: {ready: 3s}"), defaults="timeouts: {prove: 4s}"),
+        f"5: machines[0].timeouts.ready: prove is 4s and ready is 3s, {COVER}. Make prove less than ready.",
     ),
     "prove not less than ready": (
         configuration(machines=machine("web01", 1, ", timeouts: {prove: 50s}")),
@@ -254,6 +258,10 @@ GOOD = {
     "two machines at one Tentacle": two(11001, 11002),
     "a machine's ready above its connect": configuration(
         machines=machine("w", 1, ", timeouts: {connect: 40s}"), defaults="timeouts: {ready: 50s}"
+    ),
+    "ready below the defaults of connect and prove": configuration(machines=machine("w", 1, ", timeouts: {ready: 1s}")),
+    "ready of the defaults below what is not written": configuration(
+        machines=machine("w", 1, ", timeouts: {front_idle: 1m}"), defaults="timeouts: {ready: 20s}"
     ),
     "identity beside the state folder": configuration(machines=machine("w", 1, ", identity: state/w.pem")),
 }

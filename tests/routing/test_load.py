@@ -141,6 +141,28 @@ def test_what_is_left_out_has_its_default(write: Callable[[str], Path]) -> None:
     assert machine.octopus == table.octopus
 
 
+@pytest.mark.parametrize(
+    ("defaults", "own", "connect", "prove"),
+    [
+        ("ready: 20s", "", 18.0, 5.0),
+        ("", "ready: 5s", 4.5, 4.5),
+        ("ready: 2s", "ready: 30s", 20.0, 5.0),
+        ("ready: 20s, connect: 19s", "", 19.0, 5.0),
+        ("connect: 4s", "ready: 5s", 4.0, 4.5),
+        ("", "ready: 5s, prove: 1s", 4.5, 1.0),
+        ("", "ready: 22s", 19.8, 5.0),
+        ("", "ready: 23s", 20.0, 5.0),
+    ],
+)
+def test_what_ready_must_cover_fits_into_it_unless_written(
+    write: Callable[[str], Path], defaults: str, own: str, connect: float, prove: float
+) -> None:
+    text = SMALL.replace("port: 11001", f"port: 11001, timeouts: {{{own}}}") + f"defaults: {{timeouts: {{{defaults}}}}}\n"
+    timeouts = load(write(text)).machines[0].timeouts
+    assert (timeouts.connect, timeouts.prove) == (pytest.approx(connect), pytest.approx(prove))
+    assert max(timeouts.connect, timeouts.prove) < timeouts.ready
+
+
 def test_a_dash_is_standard_output(write: Callable[[str], Path]) -> None:
     table = load(write(SMALL.replace("state: /s", "state: /s, access_log: '-'")))
     assert table.relay.access_log is None

@@ -17,7 +17,7 @@ class Changes:
             condition, deferred = entry
             if entry in self._waiting and condition():
                 self._waiting.remove(entry)
-                reactor.callLater(0, deferred.callback, None)  # type: ignore[attr-defined] # the test goes on from the reactor
+                reactor.callLater(0, deferred.callback, None)
 
     async def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
         """Returns when the condition holds; raises AssertionError where it does not in time, which is a failed test."""
@@ -32,7 +32,7 @@ class Changes:
                 self._waiting.remove(entry)
                 deferred.errback(AssertionError(f"still not true after {seconds} s"))
 
-        timer = reactor.callLater(seconds, late)  # type: ignore[attr-defined]
+        timer = reactor.callLater(seconds, late)
         try:
             await deferred
         finally:
@@ -44,5 +44,5 @@ async def turns(count: int = 3) -> None:
     """Lets the reactor go round so many times: what it had to do at once is done."""
     for _ in range(count):
         deferred: Deferred[None] = Deferred()
-        reactor.callLater(0, deferred.callback, None)  # type: ignore[attr-defined]
+        reactor.callLater(0, deferred.callback, None)
         await deferred

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from relay.clock import Reactor, Timer
 
-real: Reactor = reactor  # type: ignore[assignment] # Twisted's own is a module to a type checker
+real: Reactor = reactor
 
 
 class ClockedReactor:

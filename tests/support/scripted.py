@@ -4,7 +4,9 @@ The TLS of a peer works in memory beside its socket. So a test sends several rec
 side may take together, and sees whether a connection ended with FIN, with RST, or with close_notify.
 """
 
+import contextlib
 import datetime as dt
+import errno
 import select
 import socket
 import struct
@@ -74,6 +76,15 @@ def _context(method: int, who: str, version: int) -> SSL.Context:
     return context
 
 
+def client_hello() -> bytes:
+    """What a caller's TLS begins with."""
+    tls = SSL.Connection(_context(SSL.TLS_CLIENT_METHOD, "", 0), None)
+    tls.set_connect_state()
+    with contextlib.suppress(SSL.WantReadError):
+        tls.do_handshake()
+    return tls.bio_read(_CHUNK)
+
+
 class Peer:
     """One end of a connection, its handshake done. Whatever it waits for takes at most ``within`` seconds: TimeoutError."""
 
@@ -86,9 +97,9 @@ class Peer:
         self._handshake()
 
     @classmethod
-    def dial(cls, port: int, who: str = "octopus", version: int = 0) -> "Peer":
+    def dial(cls, address: tuple[str, int], who: str = "octopus", version: int = 0) -> "Peer":
         """A caller. who: the party whose certificate it shows; empty for none."""
-        sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        sock = socket.create_connection(address, PATIENCE)
         tls = SSL.Connection(_context(SSL.TLS_CLIENT_METHOD, who, version), None)
         tls.set_connect_state()
         return cls._made(sock, tls)
@@ -125,6 +136,12 @@ class Peer:
                 return
 
     @property
+    def port(self) -> int:
+        """Its own end's."""
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    @property
     def certificate(self) -> bytes | None:
         """What the other side showed, DER."""
         shown = self._tls.get_peer_certificate()
@@ -133,6 +150,11 @@ class Peer:
     @property
     def version(self) -> str:
         return self._tls.get_protocol_version_name()
+
+    @property
+    def server_name(self) -> bytes | None:
+        """What a dialler asked for."""
+        return self._tls.get_servername()
 
     # ---- what it sends ----------------------------------------------------------------------------------------------
 
@@ -166,12 +188,8 @@ class Peer:
             self._socket.settimeout(PATIENCE)
         raise AssertionError(f"{count} bytes went out, and nothing stopped them")
 
-    def send_raw(self, data: bytes) -> None:
-        """Bytes outside TLS."""
-        self._socket.sendall(data)
-
     def _encrypt(self, record: bytes) -> None:
-        assert len(record) > 0
+        self._tls.sendall(record)
         self._out += self._encrypted()
 
     def _encrypted(self) -> bytes:
@@ -228,6 +246,22 @@ class Peer:
         except ConnectionResetError:
             return
         raise AssertionError(f"{received!r} came in the place of RST")
+
+    def receive_until_reset(self) -> Iterator[bytes]:
+        """Records, until RST comes."""
+        try:
+            while record := self.receive():
+                yield record
+        except ConnectionResetError:
+            return
+        raise AssertionError("FIN in the place of RST")
+
+    def expect_reset_ahead(self, within: float = SOON) -> None:
+        """RST has come, whatever may stand before it and was not read."""
+        poll = select.poll()
+        poll.register(self._socket, 0)  # errors only
+        assert poll.poll(within * 1000), "no RST"
+        assert self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
 
     def expect_end(self, within: float = SOON) -> None:
         """FIN or RST, and no byte before it."""

@@ -19,9 +19,12 @@ import yaml
 from scripted import CLIENT, NEXT, PATIENCE, PREAMBLE, PROCEED, SERVER, Peer, party
 
 _PORTS: Final = range(12_000, 32_000)  # below those that the kernel gives to whoever dials
-# The relay's own two faces; who is expected behind the others.
+# An address of loopback for this process alone: tests that run beside it cannot take a door's port before its relay does.
+_HOST: Final = f"127.{os.getpid() >> 16 & 0xFF}.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}"
+# Whom the relay shows: to Octopus, and to Tentacles for either of two octopus entries.
 TENTACLE_FACE: Final = "relay as Tentacle"
 OCTOPUS_FACE: Final = "relay as Octopus"
+OTHER_OCTOPUS_FACE: Final = "relay as another Octopus"
 
 
 def eventually(condition: Callable[[], bool], what: Callable[[], str], within: float = PATIENCE) -> None:
@@ -29,17 +32,17 @@ def eventually(condition: Callable[[], bool], what: Callable[[], str], within: f
     end = time.monotonic() + within
     while not condition():
         assert time.monotonic() < end, what()
-        threading.Event().wait(0.02)
+        threading.Event().wait(0.005)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on which nobody listens."""
+    """Ports of _HOST on which nobody listens."""
     with contextlib.ExitStack() as stack:
         found: list[int] = []
         while len(found) < count:
             sock = stack.enter_context(socket.socket())
             with contextlib.suppress(OSError):
-                sock.bind(("127.0.0.1", random.choice(_PORTS)))
+                sock.bind((_HOST, random.choice(_PORTS)))
                 found.append(sock.getsockname()[1])
         return found
 
@@ -132,6 +135,15 @@ class RelayProcess:
         folder = Path("/proc", str(self.process.pid), "fd")
         return sorted(os.readlink(folder / number) for number in os.listdir(folder))
 
+    def unread(self, door: int, caller: Peer) -> int:
+        """How many bytes of this caller wait in the kernel for the relay to read them."""
+        ends = f":{door:04X}", f":{caller.port:04X}"
+        for line in Path("/proc", str(self.process.pid), "net/tcp").read_text().splitlines()[1:]:
+            local, remote, _, queues = line.split()[1:5]
+            if (local[-5:], remote[-5:]) == ends:
+                return int(queues.partition(":")[2], 16)
+        raise AssertionError(f"no connection between {ends}")
+
     def forget_peak(self) -> int:
         """From now on ``peak`` counts anew; bytes of memory now."""
         Path("/proc", str(self.process.pid), "clear_refs").write_text("5")
@@ -150,9 +162,8 @@ class RelayProcess:
 
     # ---- its end ----------------------------------------------------------------------------------------------------
 
-    def signal(self) -> None:
-        """SIGTERM."""
-        self.process.send_signal(signal.SIGTERM)
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
 
     def expect_stopped(self, within: float = PATIENCE) -> None:
         """It ends by itself: exit code 0, and no word of an error of its own."""
@@ -162,7 +173,7 @@ class RelayProcess:
         assert [line for line in self.log.found if line["level"] in ("error", "critical") or "exception" in line] == []
         if self.access:
             self.access.join()
-            assert self.access.strange == []
+            assert self.access.strange == [], repr(self.access.strange)
 
     def stop(self) -> None:
         self.signal()
@@ -189,21 +200,26 @@ class Machine:
         self._peers: list[Peer] = []
 
     @property
+    def address(self) -> tuple[str, int]:
+        """Where the door is."""
+        return _HOST, self.door
+
+    @property
     def port(self) -> int:
         """Where the Tentacle listens."""
         port: int = self.listener.getsockname()[1]
         return port
 
-    def call(self, who: str = "octopus", version: int = 0) -> Peer:
-        """Somebody dials the door; pinned, nothing said."""
-        caller = self.keep(Peer.dial(self.door, who, version))
-        assert caller.certificate == party(TENTACLE_FACE).der
+    def call(self, who: str = "octopus", version: int = 0, face: str = TENTACLE_FACE) -> Peer:
+        """Somebody dials the door, and says nothing yet. face: whom the relay has to show; empty: whomever."""
+        caller = self.keep(Peer.dial(self.address, who, version))
+        assert not face or caller.certificate == party(face).der
         return caller
 
     def accept(self, who: str = "tentacle", version: int = 0, face: str = OCTOPUS_FACE) -> Peer:
-        """The relay dials the Tentacle. face: whom it is to show."""
+        """The relay dials the Tentacle. face: as above."""
         tentacle = self.keep(Peer.accept(self.listener, who, version))
-        assert tentacle.certificate == party(face).der
+        assert not face or tentacle.certificate == party(face).der
         return tentacle
 
     def keep(self, peer: Peer) -> Peer:
@@ -226,6 +242,15 @@ class Machine:
         tentacle.send(PROCEED)
         caller.expect(PROCEED)
 
+    def next_caller(self, tentacle: Peer) -> Peer:
+        """Another caller, who gets the connection that the relay has kept."""
+        caller = self.call()
+        caller.send(PREAMBLE, CLIENT)
+        tentacle.expect(NEXT)
+        tentacle.send(PROCEED)
+        caller.expect(SERVER)
+        return caller
+
     def expect_no_dial(self) -> None:
         """The relay has not dialled the Tentacle again."""
         self.listener.setblocking(False)
@@ -235,6 +260,10 @@ class Machine:
             return
         sock.close()
         raise AssertionError("the relay dialled the Tentacle")
+
+    def expect_heard(self, caller: Peer) -> None:
+        """The relay has read all that this caller has sent."""
+        eventually(lambda: self.relay.unread(self.door, caller) == 0, lambda: "the relay does not read")
 
     def down(self) -> None:
         """Nobody listens any more: who dials is refused."""
@@ -261,11 +290,16 @@ def identify(tentacle: Peer) -> None:
 
 
 def octopus_entry(name: str, *callers: str, face: str) -> dict[str, Any]:
-    return {"name": name, "thumbprints": [str(party(who).thumbprint) for who in callers], "identity": f"{face}.pem"}
+    """A section of the file. callers: whose thumbprints it trusts; face: whom the relay shows for it, empty: its own choice."""
+    entry: dict[str, Any] = {"name": name, "thumbprints": [str(party(who).thumbprint) for who in callers]}
+    return {**entry, "identity": f"{face}.pem"} if face else entry
 
 
 class Site:
-    """A relay and its machines. Each keyword replaces a section of the file; machine sections get ``machine_options``."""
+    """A relay and its machines. relay, octopus, defaults: sections of the file; provisioned: whether the relay gets identities.
+
+    host: how the file calls the place where the Tentacles are. process: what RelayProcess takes.
+    """
 
     def __init__(
         self,
@@ -275,16 +309,17 @@ class Site:
         relay: dict[str, Any] | None = None,
         octopus: list[dict[str, Any]] | None = None,
         defaults: dict[str, Any] | None = None,
-        machine_options: dict[str, Any] | None = None,
+        provisioned: bool = True,
+        host: str = "127.0.0.1",
         **process: Any,
     ) -> None:
-        for face in (OCTOPUS_FACE, TENTACLE_FACE, "relay as another Octopus"):
+        for face in (OCTOPUS_FACE, OTHER_OCTOPUS_FACE, TENTACLE_FACE):
             (folder / f"{face}.pem").touch(0o600)
             (folder / f"{face}.pem").write_bytes(party(face).pem())
         self.machines = [Machine(f"web{number:02}", door) for number, door in enumerate(free_ports(machines))]
         for machine in self.machines:
             shutil.copy(folder / f"{TENTACLE_FACE}.pem", folder / f"{machine.name}.pem")
-        entries = octopus or [octopus_entry("production", "octopus", face=OCTOPUS_FACE)]
+        entries = octopus or [octopus_entry("production", "octopus", face=OCTOPUS_FACE if provisioned else "")]
         configuration = {
             "version": 1,
             "relay": {"name": "test", "state": "state", **(relay or {})},
@@ -292,12 +327,11 @@ class Site:
             "machines": [
                 {
                     "name": machine.name,
-                    "tentacle": f"https://127.0.0.1:{machine.port}",
+                    "tentacle": f"https://{host}:{machine.port}",
                     "thumbprint": str(party("tentacle").thumbprint),
                     "octopus": [entry["name"] for entry in entries],
-                    "port": f"127.0.0.1:{machine.door}",
-                    "identity": f"{machine.name}.pem",
-                    **(machine_options or {}),
+                    "port": f"{_HOST}:{machine.door}",
+                    **({"identity": f"{machine.name}.pem"} if provisioned else {}),
                 }
                 for machine in self.machines
             ],

@@ -1,7 +1,6 @@
 """The other end of a connection: TLS of the standard library in memory, on a raw socket of which every record is seen."""
 
 import contextlib
-import errno
 import functools
 import socket
 import ssl
@@ -189,8 +188,7 @@ class TlsPeer:
             data = self._socket.recv(256 * 1024)
         except BlockingIOError:
             return
-        except OSError as error:
-            assert error.errno == errno.ECONNRESET, error
+        except ConnectionResetError:
             self._ended(RST)
             return
         if not data:

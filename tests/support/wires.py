@@ -1,6 +1,5 @@
 """Real connections over loopback for one test, and the proof that the test left nothing behind."""
 
-import gc
 import os
 import socket
 import ssl
@@ -104,10 +103,17 @@ class Held:
 
     @classmethod
     def now(cls) -> "Held":
-        gc.collect()
         return cls(
             len(os.listdir("/proc/self/fd")),
-            frozenset(reactor.getReaders()),  # type: ignore[attr-defined]
-            frozenset(reactor.getWriters()),  # type: ignore[attr-defined]
-            frozenset(reactor.getDelayedCalls()),  # type: ignore[attr-defined]
+            frozenset(reactor.getReaders()),
+            frozenset(reactor.getWriters()),
+            frozenset(reactor.getDelayedCalls()),
         )
+
+    def more_than(self, before: "Held") -> str:
+        """What is held now and was not then; empty where nothing is."""
+        more = [
+            f"{self.descriptors - before.descriptors} descriptors" if self.descriptors > before.descriptors else "",
+            *map(str, self.readers - before.readers | self.writers - before.writers | self.timers - before.timers),
+        ]
+        return ", ".join(filter(None, more))

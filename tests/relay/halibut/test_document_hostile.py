@@ -69,6 +69,12 @@ def test_strings_and_binaries_hold_what_they_like(content: bytes, more: bytes) -
     assert streams(Kind.REQUEST, raw_request(endpoint=endpoint, params=params(more))) == expected
 
 
+def test_an_array_is_no_reference_whatever_its_keys() -> None:
+    assert streams(Kind.REQUEST, raw_request(params=params(element(4, "0", REF)))) == ()
+    assert streams(Kind.REQUEST, raw_request(params=element(4, "params", REF))) == ()
+    assert streams(Kind.RESPONSE, raw_response(result=element(4, "result", REF))) == ()
+
+
 def test_a_value_cannot_be_made_to_end_early_by_its_content() -> None:
     content = b"\0" + element(3, "1", REF) + b"\0\0"
     assert streams(Kind.REQUEST, raw_request(params=params(element(2, "0", string(content))))) == ()

@@ -372,3 +372,6 @@ def test_an_id_that_is_end_until_more_comes() -> None:
     assert fed(us, [lines.END]) == []
     with pytest.raises(UnexpectedEndError):
         us.receive_end()
+    us = begun(id_, id_)
+    fed(us, [frame(id_, b"hello"), lines.END])
+    assert fed(us, [b"what comes behind it tells"]) == [Line(Unit.END)]

@@ -248,6 +248,15 @@ def test_behind_the_end_nothing_counts(role: Role) -> None:
 
 
 @everywhere
+def test_nor_does_it_behind_an_end_in_one_piece(role: Role, state: State) -> None:
+    if U.END in SENDS[PEER[role]][state]:
+        for behind in (lines.NEXT, lines.END, REQUEST, b"x" * 5000):
+            us = brought(role, state)
+            assert us.receive_data(lines.END + behind) == [Line(U.END)]
+            assert us.state is S.ENDED
+
+
+@everywhere
 def test_a_close_between_units_is_no_error(role: Role, state: State) -> None:
     us = brought(role, state)
     assert us.receive_end() == []

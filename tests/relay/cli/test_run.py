@@ -1,0 +1,206 @@
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from scripted import CLIENT, PREAMBLE, SOON, Peer
+from system import Site, free_ports, site
+
+CALL = [PREAMBLE, CLIENT]
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Site]:
+    """A relay of the test's own that makes its identities, with one machine."""
+    with site(tmp_path, provisioned=False) as made:
+        yield made
+
+
+def waiting(made: Site) -> tuple[Peer, Peer]:
+    """A caller that was answered, and its Tentacle: a drain waits for them."""
+    machine = made.machines[0]
+    caller = machine.keep(Peer.dial(machine.door))
+    caller.send(*CALL)
+    tentacle = machine.keep(Peer.accept(machine.listener))
+    tentacle.expect(*CALL)
+    tentacle.send(b"MX-SERVER 1.0\r\n\r\n")
+    caller.expect(b"MX-SERVER 1.0\r\n\r\n")
+    return caller, tentacle
+
+
+def configuration(folder: Path, port: int, **relay: str) -> Path:
+    path = folder / "relay.yaml"
+    machine = {"name": "web01", "tentacle": "https://127.0.0.1:1", "thumbprint": "C" * 40, "port": f"127.0.0.1:{port}"}
+    content: dict[str, Any] = {
+        "relay": {"name": "test", "state": "state", **relay},
+        "octopus": [{"name": "production", "thumbprint": "A" * 40}],
+        "machines": [machine],
+    }
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return path
+
+
+def fails(path: Path) -> str:
+    """``run`` ends by itself: exit code 2, no word on standard output; what it says on standard error, the log left out."""
+    done = subprocess.run(
+        [sys.executable, "-m", "relay", "run", "--config", str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    return "".join(line for line in done.stderr.splitlines(keepends=True) if not line.startswith("{"))
+
+
+# ---- running ------------------------------------------------------------------------------------------------------------
+
+
+def test_it_makes_missing_identities_and_says_so(own: Site, tmp_path: Path) -> None:
+    lines = own.relay.log.wait(2, event="made a new identity")
+    files = [tmp_path / "state" / "machines" / "web00.pem", tmp_path / "state" / "octopus" / "production.pem"]
+    assert [line["file"] for line in lines] == [str(file) for file in files]
+    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600, 0o600]
+    [door] = own.relay.log.wait(event="door open")
+    assert door["thumbprint_for_octopus"] == lines[0]["thumbprint"]
+    assert all(line["relay"] == "test" for line in own.relay.log.found)
+
+
+def test_the_second_start_makes_nothing(tmp_path: Path) -> None:
+    for made in (2, 0):
+        with site(tmp_path, provisioned=False) as again:
+            assert sum(line["event"] == "made a new identity" for line in again.relay.log.found) == made
+
+
+def test_the_access_log_is_on_standard_output(own: Site) -> None:
+    caller, _ = waiting(own)
+    caller.close()
+    assert own.relay.access
+    [line] = own.relay.access.wait(machine="web00")
+    assert line["outcome"] == "caller-left"
+
+
+def test_or_in_a_file(tmp_path: Path) -> None:
+    with site(tmp_path, provisioned=False, relay={"access_log": "access.log"}) as made:
+        caller, _ = waiting(made)
+        caller.close()
+    [line] = (tmp_path / "access.log").read_text().splitlines()
+    assert json.loads(line)["outcome"] == "caller-left"
+    assert made.relay.access
+    assert made.relay.access.found == []
+
+
+def test_the_log_s_level_is_as_configured(tmp_path: Path) -> None:
+    """The relay says that it runs at the level info; so this looks at one that cannot start."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        path = configuration(tmp_path, taken.getsockname()[1], log_level="error")
+        done = subprocess.run(
+            [sys.executable, "-m", "relay", "run", "-c", str(path)], capture_output=True, text=True, timeout=60
+        )
+    assert [line for line in done.stderr.splitlines() if line.startswith("{")] == []
+
+
+# ---- its end ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well(own: Site, number: signal.Signals) -> None:
+    own.relay.process.send_signal(number)
+    own.relay.expect_stopped()
+    assert [line["event"] for line in own.relay.log.found][-2:] == ["draining", "stopped"]
+
+
+def test_a_signal_lets_calls_end(own: Site) -> None:
+    caller, tentacle = waiting(own)
+    own.relay.signal()
+    own.relay.log.wait(event="draining")
+    caller.close()
+    tentacle.expect_end()
+    own.relay.expect_stopped()
+    assert own.relay.access
+    assert [line["outcome"] for line in own.relay.access.found] == ["caller-left"]
+
+
+def test_the_drain_ends_when_its_time_is_over(tmp_path: Path) -> None:
+    with site(tmp_path, provisioned=False, relay={"timeouts": {"drain": "200ms"}}) as made:
+        caller, tentacle = waiting(made)
+        made.relay.signal()
+        caller.expect_end(20)
+        tentacle.expect_end(20)
+        made.relay.expect_stopped()
+        assert made.relay.access
+        assert [line["outcome"] for line in made.relay.access.found] == ["stopped"]
+
+
+def test_a_second_signal_stops_it_at_once(own: Site) -> None:
+    caller, tentacle = waiting(own)
+    own.relay.signal()
+    own.relay.log.wait(event="draining")
+    own.relay.signal()
+    caller.expect_end(SOON)
+    tentacle.expect_end(SOON)
+    own.relay.expect_stopped(5)
+    assert [line["event"] for line in own.relay.log.found].count("stopped") == 1
+    assert own.relay.access
+    assert [line["outcome"] for line in own.relay.access.found] == ["stopped"]
+
+
+def test_a_hang_up_changes_nothing(own: Site) -> None:
+    own.relay.process.send_signal(signal.SIGHUP)
+    own.relay.log.wait(
+        level="warning", event="SIGHUP does nothing in this version: restart the relay to read a changed configuration"
+    )
+    waiting(own)
+
+
+def test_a_log_that_nobody_reads_does_not_stop_calls(tmp_path: Path) -> None:
+    """Nor does one whose reader has gone."""
+    read, write = os.pipe()
+    with site(tmp_path, provisioned=False, stdout=write) as made:
+        os.close(write)
+        caller, tentacle = waiting(made)
+        os.close(read)
+        caller.close()
+        tentacle.expect_end()
+        waiting(made)
+
+
+# ---- what it cannot start with ------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_configuration(tmp_path: Path) -> None:
+    path = configuration(tmp_path, 99999)
+    said = fails(path)
+    assert f"{path}:" in said
+    assert said.endswith(f"relay-tentacle: 1 mistake in {path}; nothing was done\n")
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_port_that_is_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert fails(configuration(tmp_path, port)) == (
+            f"relay-tentacle: machine web01: cannot listen on 127.0.0.1:{port}: Address already in use. "
+            "Free the port, or give the machine another one in `port`.\n"
+        )
+
+
+def test_an_access_log_that_cannot_be_written(tmp_path: Path) -> None:
+    [port] = free_ports(1)
+    path = tmp_path / "no folder" / "access.log"
+    assert fails(configuration(tmp_path, port, access_log=str(path))) == (
+        f"relay-tentacle: cannot write the access log {path}: No such file or directory. "
+        "Name another file in relay.access_log.\n"
+    )
+
+
+def test_a_state_folder_that_others_may_write_to(tmp_path: Path) -> None:
+    [port] = free_ports(1)
+    path = configuration(tmp_path, port)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(0o777)
+    assert str(tmp_path / "state") in fails(path)

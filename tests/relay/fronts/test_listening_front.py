@@ -1,0 +1,572 @@
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from exchange_scene import FakeBack, FakeLease
+from fake_link import FIN, LOST, RST, FakeLink
+from halibut_bytes import REQUEST, RESPONSE, brought, deflated, frame, guid, pieces, reference, request, response, single
+from tables import OCTOPUS, OTHER_OCTOPUS, STRANGER, machine
+from twisted.internet.task import Clock
+
+from relay.call import Call
+from relay.fronts.listening import ListeningFront
+from relay.fronts.page import PAGE
+from relay.halibut.connection import Connection
+from relay.halibut.events import Part
+from relay.halibut.lines import CLIENT_IDENTITY, END, NEXT, PREAMBLE, PROCEED, SERVER_IDENTITY
+from relay.halibut.roles import Role, State
+from relay.outcomes import Outcome, Refusal
+from relay.transport.errors import HandshakeError
+from routing.table import Machine, Octopus
+
+PEER = "192.0.2.1:50000"
+IDENTIFY = 60.0
+ID = guid(7)
+WITH_STREAM = deflated(response(reference(ID, 4, typed=True)))
+
+
+class FakeDoor:
+    """A Door that writes down what it is told."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.draining = False
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.asked: list[str] = []
+        self.backs = FakeBack([])
+        self.calls: list[Call] = []
+        self.refusals: list[tuple[Refusal, str]] = []
+        self.gone: list[ListeningFront] = []
+
+    def back(self, octopus: Octopus) -> FakeBack:
+        self.asked.append(octopus.name)
+        return self.backs
+
+    def ended(self, call: Call) -> None:
+        self.calls.append(call)
+
+    def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
+        assert peer == PEER
+        self.refusals.append((refusal, detail))
+
+    def left(self, front: ListeningFront) -> None:
+        self.gone.append(front)
+
+
+class Visit:
+    """One caller at a front, from the end of its handshake on."""
+
+    def __init__(self, certificate: bytes | None = OCTOPUS, made: bool = True, **options: Any) -> None:
+        self.door = FakeDoor(machine(**options))
+        self.front = ListeningFront(self.door, PEER, self.door.clock.seconds())
+        self.front.link = self.link = FakeLink(self.front, certificate)
+        self._tentacles: dict[FakeLease, Connection] = {}
+        if made:
+            self.front.connectionMade()
+
+    def says(self, *records: bytes) -> None:
+        self.link.receive(*records)
+
+    def hears(self) -> list[bytes]:
+        """What was written since this was asked last."""
+        written, self.link.written = self.link.written, []
+        return written
+
+    @property
+    def lease(self) -> FakeLease:
+        return self.door.backs.leases[-1]
+
+    @property
+    def outcomes(self) -> list[Outcome | None]:
+        return [call.outcome for call in self.door.calls]
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        return [refusal for refusal, _ in self.door.refusals]
+
+    def replies(self, data: bytes) -> None:
+        """The Tentacle does, or begins to, or goes on."""
+        codec = self._tentacles.setdefault(self.lease, brought(Role.DIALLING_CLIENT, State.REPLY))
+        for event in codec.receive_data(data):
+            assert isinstance(event, Part)
+            self.lease.holder.reply_part(event)
+
+    # ---- the usual way up to some point -----------------------------------------------------------------------------
+
+    def identified(self) -> "Visit":
+        self.says(PREAMBLE, CLIENT_IDENTITY)
+        return self
+
+    def answered(self) -> "Visit":
+        self.identified().lease.ready()
+        assert self.hears() == [SERVER_IDENTITY]
+        return self
+
+    def in_call(self) -> "Visit":
+        self.answered().says(REQUEST)
+        return self
+
+    def in_reply(self) -> "Visit":
+        self.in_call().replies(RESPONSE[:20])
+        return self
+
+    def among_streams(self) -> "Visit":
+        self.in_call().replies(WITH_STREAM + frame(ID, b"body")[:26])
+        return self
+
+    def served(self) -> "Visit":
+        self.in_call().replies(RESPONSE)
+        assert self.hears() == [RESPONSE]
+        return self
+
+    def asked_again(self) -> "Visit":
+        self.served().says(NEXT)
+        return self
+
+    def check(self, seconds: float) -> None:
+        """Time goes by, and the door looks at it every 5 seconds."""
+        for _ in range(int(seconds / 5)):
+            self.door.clock.advance(5)
+            if not self.door.gone:
+                self.front.check(self.door.clock.seconds(), IDENTIFY)
+
+
+# ---- who it is ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preamble", [PREAMBLE, b"MX\n\n", b"MX and more\r\n\r\n"])
+@pytest.mark.parametrize("cut", [lambda data: [data], single, lambda data: pieces(data, [len(data) - 17])])
+def test_a_trusted_octopus_is_answered_when_the_back_is_ready(preamble: bytes, cut: Callable[[bytes], list[bytes]]) -> None:
+    visit = Visit()
+    visit.says(*cut(preamble + CLIENT_IDENTITY))
+    assert visit.door.asked == ["production"]
+    assert visit.hears() == []
+    visit.lease.ready()
+    assert visit.hears() == [SERVER_IDENTITY]
+    assert visit.refusals == []
+
+
+def test_the_certificate_says_which_octopus_it_is() -> None:
+    visit = Visit(OTHER_OCTOPUS).identified()
+    assert visit.door.asked == ["staging"]
+    visit.link.lose()
+    [call] = visit.door.calls
+    assert (call.machine, call.octopus, call.peer) == ("web01", "staging", PEER)
+
+
+@pytest.mark.parametrize(("certificate", "refusal"), [(STRANGER, Refusal.UNTRUSTED), (None, Refusal.NO_CERTIFICATE)])
+def test_whoever_has_no_certificate_of_ours_is_closed_without_a_byte(certificate: bytes | None, refusal: Refusal) -> None:
+    visit = Visit(certificate)
+    visit.says(PREAMBLE[:-1])
+    assert visit.link.ended is None  # the preamble comes first
+    visit.says(PREAMBLE[-1:] + CLIENT_IDENTITY)
+    assert (visit.hears(), visit.link.ended) == ([], FIN)
+    assert visit.refusals == [refusal]
+    assert visit.door.asked == []
+
+
+def test_the_refusal_of_a_stranger_names_its_thumbprint() -> None:
+    visit = Visit(STRANGER)
+    visit.says(PREAMBLE)
+    [(_, detail)] = visit.door.refusals
+    assert detail == f"it showed {hashlib.sha1(STRANGER).hexdigest().upper()}, which is of no Octopus of this machine"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"MX-SUBSCRIBER 1.0 poll://sq-tentapoll/\r\n\r\n",
+        b"MX-SERVER 1.0\r\n\r\n",
+        b"MX-CLIENTS 1.0\r\n\r\n",
+        b"\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"x" * 2000,
+        bytes(range(256)),
+        NEXT,
+        END,
+        PROCEED,
+    ],
+)
+@pytest.mark.parametrize("separately", [True, False])
+def test_whatever_is_no_client_s_identity_is_closed_without_a_byte(said: bytes, separately: bool) -> None:
+    visit = Visit()
+    visit.says(*([PREAMBLE, said] if separately else [PREAMBLE + said]))
+    assert (visit.hears(), visit.link.ended) == ([], FIN)
+    assert visit.refusals == [Refusal.BROKE_PROTOCOL]
+    assert visit.door.asked == []
+    assert visit.door.calls == []
+
+
+@pytest.mark.parametrize("certificate", [OCTOPUS, STRANGER, None])
+@pytest.mark.parametrize(
+    "said", [b"HELLO\n\n", b"HELLO\r\n\r\n", b"GET / HTTP/1.1\r\nHost: web01\r\n\r\n", b"POST /handshake\n\n", b"\n\n"]
+)
+@pytest.mark.parametrize("cut", [lambda data: [data], single])
+def test_whoever_does_not_begin_with_mx_gets_the_page(
+    certificate: bytes | None, said: bytes, cut: Callable[[bytes], list[bytes]]
+) -> None:
+    visit = Visit(certificate)
+    visit.says(*cut(said))
+    assert (visit.hears(), visit.link.ended) == ([PAGE], FIN)
+    assert visit.refusals == []
+    assert visit.door.gone == [visit.front]
+
+
+@pytest.mark.parametrize("said", [[], [PREAMBLE[:3]], [PREAMBLE], [PREAMBLE, CLIENT_IDENTITY[:5]]])
+def test_whoever_does_not_say_who_it_is_in_time_is_closed(said: list[bytes]) -> None:
+    visit = Visit()
+    visit.says(*said)
+    visit.check(IDENTIFY)
+    assert visit.link.ended is None
+    visit.check(5)
+    assert (visit.hears(), visit.link.ended) == ([], FIN)
+    assert visit.refusals == [Refusal.IDENTIFY_TIMEOUT]
+    assert visit.door.gone == [visit.front]
+
+
+def test_the_handshake_counts_too() -> None:
+    visit = Visit(made=False)
+    visit.check(IDENTIFY + 5)
+    assert visit.link.ended == FIN
+    assert visit.refusals == [Refusal.IDENTIFY_TIMEOUT]
+
+
+def test_a_caller_that_does_not_accept_our_certificate_is_told_apart() -> None:
+    """wire.md 1.5: its handshake completes, and then comes a bare FIN."""
+    visit = Visit()
+    visit.link.lose()
+    assert visit.refusals == [Refusal.CERTIFICATE_REFUSED]
+    assert visit.door.gone == [visit.front]
+
+
+def test_a_handshake_that_fails_is_told() -> None:
+    visit = Visit(made=False)
+    visit.link.lose(HandshakeError("no shared cipher"))
+    assert visit.door.refusals == [(Refusal.TLS, "no shared cipher")]
+    assert visit.door.gone == [visit.front]
+
+
+@pytest.mark.parametrize("said", [[PREAMBLE[:3]], [PREAMBLE], [b"HEL"]])
+def test_a_caller_that_changes_its_mind_is_nobody_s_fault(said: list[bytes]) -> None:
+    visit = Visit()
+    visit.says(*said)
+    visit.link.lose()
+    assert visit.refusals == []
+    assert visit.door.gone == [visit.front]
+
+
+# ---- calls --------------------------------------------------------------------------------------------------------------
+
+
+def test_two_calls_on_one_connection_and_its_end() -> None:
+    visit = Visit()
+    visit.says(PREAMBLE, CLIENT_IDENTITY)
+    visit.lease.ready()
+    assert visit.hears() == [SERVER_IDENTITY]
+    visit.says(REQUEST)
+    assert visit.lease.link.written == [REQUEST]
+    visit.replies(RESPONSE)
+    assert visit.hears() == [RESPONSE]
+    assert not visit.front.busy  # and holds no connection of a Tentacle
+    visit.says(NEXT)
+    assert len(visit.door.backs.leases) == 2
+    assert visit.hears() == []
+    visit.lease.ready()
+    assert visit.hears() == [PROCEED]
+    visit.says(REQUEST)
+    visit.replies(RESPONSE)
+    assert visit.hears() == [RESPONSE]
+    visit.says(END)
+    assert (visit.hears(), visit.link.ended) == ([], FIN)
+    assert visit.outcomes == [Outcome.OK, Outcome.OK]
+    assert visit.refusals == []
+    assert visit.door.gone == [visit.front]
+
+
+@pytest.mark.parametrize("stage", [Visit.identified, Visit.asked_again])
+def test_where_no_back_is_to_be_had_the_caller_is_closed_without_a_byte(stage: Callable[[Visit], Visit]) -> None:
+    visit = stage(Visit())
+    visit.lease.fail(Outcome.REFUSED)
+    assert (visit.hears(), visit.link.ended) == ([], FIN)
+    assert visit.outcomes[-1] is Outcome.REFUSED
+    assert visit.door.gone == [visit.front]
+
+
+UPLOAD = deflated(request((reference(ID, 50_000, typed=True),))) + frame(ID, bytes(50_000))
+
+
+@pytest.mark.parametrize("size", [7, 1000, 16384, 100_000])
+def test_a_request_with_a_stream_goes_through_whole_however_it_is_cut(size: int) -> None:
+    visit = Visit().answered()
+    visit.says(*pieces(UPLOAD, range(0, len(UPLOAD), size)))
+    assert visit.lease.link.data == UPLOAD
+    visit.replies(RESPONSE)
+    visit.says(NEXT)
+    assert len(visit.door.backs.leases) == 2
+    [call] = visit.door.calls
+    assert call.request_bytes == len(UPLOAD)
+
+
+def test_a_long_stream_is_pumped_past_the_codec() -> None:
+    visit = Visit().answered()
+    start = len(UPLOAD) - 50_000 - 8
+    visit.says(UPLOAD[:start])
+    assert visit.link.pump_left == 50_000
+    visit.says(UPLOAD[start:-8])
+    assert visit.link.pump_left == 0
+    visit.says(UPLOAD[-8:])
+    visit.replies(RESPONSE)
+    assert visit.outcomes == [Outcome.OK]
+
+
+def test_the_next_turn_before_the_reply_was_delivered_begins_a_call_of_its_own() -> None:
+    """No honest caller can say it so early; it must not confuse the two calls."""
+    visit = Visit().in_call()
+    visit.link.fill()
+    visit.replies(RESPONSE)
+    visit.says(NEXT)
+    visit.lease.ready()
+    visit.link.drain()
+    assert visit.hears() == [RESPONSE, PROCEED]
+    visit.says(REQUEST)
+    assert visit.lease.link.written == [REQUEST]
+    visit.replies(RESPONSE)
+    assert visit.outcomes == [Outcome.OK, Outcome.OK]
+
+
+# ---- a caller that goes -------------------------------------------------------------------------------------------------
+
+LEAVES = [
+    (Visit.identified, Outcome.CALLER_LEFT, FIN),
+    (Visit.answered, Outcome.CALLER_LEFT, FIN),
+    (Visit.in_call, Outcome.CANCELLED, FIN),
+    (Visit.in_reply, Outcome.CANCELLED, FIN),
+    (Visit.among_streams, Outcome.CANCELLED, FIN),
+    (Visit.asked_again, Outcome.CALLER_LEFT, FIN),
+]
+
+
+@pytest.mark.parametrize(("stage", "outcome", "back"), LEAVES)
+@pytest.mark.parametrize("says_end", [True, False])
+def test_a_caller_that_leaves(stage: Callable[[Visit], Visit], outcome: Outcome, back: str, says_end: bool) -> None:
+    visit = stage(Visit())
+    visit.hears()
+    if says_end:
+        visit.says(END)
+    else:
+        visit.link.lose()
+    assert visit.outcomes[-1] is outcome
+    assert visit.lease.link.ended == back
+    assert visit.hears() == []
+    assert visit.refusals == []
+    assert visit.door.gone == [visit.front]
+    assert visit.link.ended == (FIN if says_end else LOST)
+
+
+def test_a_caller_that_leaves_inside_its_request_resets_the_tentacle() -> None:
+    visit = Visit().answered()
+    visit.says(REQUEST[:20])
+    visit.link.lose()
+    assert visit.outcomes == [Outcome.CANCELLED]
+    assert visit.lease.link.ended == RST
+
+
+@pytest.mark.parametrize("says_end", [True, False])
+def test_a_caller_that_leaves_between_calls(says_end: bool) -> None:
+    visit = Visit().served()
+    if says_end:
+        visit.says(END)
+    else:
+        visit.link.lose()
+    assert visit.outcomes == [Outcome.OK]
+    assert visit.refusals == []
+    assert visit.door.gone == [visit.front]
+
+
+def test_a_cancel_is_noticed_while_the_tentacle_has_stopped_reading() -> None:
+    visit = Visit().answered()
+    visit.lease.link.fill()
+    visit.says(UPLOAD[:100])
+    assert visit.link.reasons
+    visit.link.lose()
+    assert visit.outcomes == [Outcome.CANCELLED]
+    assert visit.lease.link.ended == RST
+    assert visit.link.ended == RST
+    assert visit.door.gone == [visit.front]
+
+
+def test_a_caller_that_does_not_take_what_a_closed_tentacle_had_left_is_reset() -> None:
+    visit = Visit().in_call()
+    visit.link.fill(1000)
+    visit.replies(RESPONSE[:20])
+    visit.lease.link.lose()
+    visit.door.clock.advance(10)
+    assert visit.outcomes == [Outcome.STALLED]
+    assert visit.link.ended == RST
+    assert visit.door.gone == [visit.front]
+
+
+# ---- a caller that breaks the protocol ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        (Visit.identified, REQUEST),
+        (Visit.identified, NEXT),
+        (Visit.answered, NEXT),
+        (Visit.answered, b"\xff" * 20),
+        (Visit.answered, deflated(request(service=1))),
+        (Visit.in_call, REQUEST),
+        (Visit.in_call, NEXT),
+        (Visit.in_reply, NEXT),
+    ],
+)
+def test_a_violation_in_a_call_ends_it_and_is_told_once(stage: Callable[[Visit], Visit], said: bytes) -> None:
+    visit = stage(Visit())
+    visit.hears()
+    visit.says(said)
+    assert visit.outcomes == [Outcome.CALLER_BROKE]
+    assert "(wire.md " in visit.door.calls[0].detail
+    assert visit.refusals == []
+    assert (visit.hears(), visit.link.ended) == ([], FIN)
+    assert visit.lease.link.ended == FIN
+    assert visit.door.gone == [visit.front]
+
+
+def test_a_violation_among_a_reply_s_streams_resets_the_caller() -> None:
+    visit = Visit().among_streams()
+    visit.says(NEXT)
+    assert visit.outcomes == [Outcome.CALLER_BROKE]
+    assert visit.link.ended == RST
+
+
+@pytest.mark.parametrize("said", [b"NEX\r\n", REQUEST, PROCEED, b"x" * 5000])
+def test_a_violation_between_calls_is_a_refusal(said: bytes) -> None:
+    visit = Visit().served()
+    visit.says(said)
+    assert visit.outcomes == [Outcome.OK]
+    assert visit.refusals == [Refusal.BROKE_PROTOCOL]
+    assert visit.link.ended == FIN
+    assert visit.door.gone == [visit.front]
+
+
+def test_a_frame_for_a_repeated_id_behind_the_reply_closes_the_caller() -> None:
+    """wire.md 5.5: whoever would have it is gone."""
+    visit = Visit().answered()
+    twice = [reference(ID, 4, typed=True)] * 2
+    visit.says(deflated(request(twice)) + frame(ID, b"body"))
+    visit.replies(RESPONSE)
+    visit.hears()
+    visit.says(frame(ID, b"body"))
+    assert (visit.hears(), visit.link.ended) == ([], FIN)
+    assert visit.outcomes == [Outcome.OK]
+    assert visit.refusals == [Refusal.BROKE_PROTOCOL]
+
+
+# ---- time ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_caller_that_is_idle_between_calls_is_closed_behind_front_idle() -> None:
+    visit = Visit(front_idle=120).served()
+    visit.check(120)
+    assert visit.link.ended is None
+    visit.check(5)
+    assert (visit.hears(), visit.link.ended) == ([], FIN)
+    assert visit.outcomes == [Outcome.OK]
+    assert visit.refusals == []
+
+
+def test_idleness_counts_from_the_end_of_the_call() -> None:
+    visit = Visit(front_idle=120).in_call()
+    visit.check(300)
+    visit.replies(RESPONSE)
+    visit.check(120)
+    assert visit.link.ended is None
+
+
+def test_a_caller_that_was_answered_and_sends_nothing_is_closed() -> None:
+    visit = Visit(front_idle=120).answered()
+    visit.check(130)
+    assert visit.outcomes == [Outcome.CALLER_SILENT]
+    assert visit.link.ended == FIN
+    assert visit.lease.link.ended == FIN
+
+
+def test_the_identify_deadline_is_not_for_callers_that_wait_for_their_tentacle() -> None:
+    visit = Visit().identified()
+    visit.check(300)
+    assert visit.link.ended is None
+
+
+# ---- draining, and the end ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", [[], [PREAMBLE]])
+def test_draining_closes_whoever_has_no_call_without_a_byte(said: list[bytes]) -> None:
+    visit = Visit()
+    visit.says(*said)
+    visit.door.draining = True
+    visit.front.drain()
+    assert (visit.hears(), visit.link.ended) == ([], FIN)
+    assert visit.refusals == [Refusal.DRAINING]
+    assert visit.door.gone == [visit.front]
+
+
+def test_draining_closes_whoever_is_between_calls() -> None:
+    visit = Visit().served()
+    visit.door.draining = True
+    visit.front.drain()
+    assert (visit.hears(), visit.link.ended) == ([], FIN)
+    assert visit.outcomes == [Outcome.OK]
+    assert visit.refusals == []
+
+
+@pytest.mark.parametrize("stage", [Visit.identified, Visit.asked_again])
+def test_draining_closes_whoever_waits_for_a_tentacle_without_a_byte(stage: Callable[[Visit], Visit]) -> None:
+    visit = stage(Visit())
+    visit.door.draining = True
+    visit.front.drain()
+    assert (visit.hears(), visit.link.ended) == ([], FIN)
+    assert visit.outcomes[-1] is Outcome.STOPPED
+    assert visit.lease.over
+
+
+@pytest.mark.parametrize("stage", [Visit.answered, Visit.in_call, Visit.in_reply])
+def test_draining_lets_a_call_end_and_closes_behind_it(stage: Callable[[Visit], Visit]) -> None:
+    visit = stage(Visit())
+    visit.door.draining = True
+    visit.front.drain()
+    assert visit.link.ended is None
+    if stage is Visit.answered:
+        visit.says(REQUEST)
+    visit.hears()
+    visit.replies(RESPONSE[20:] if stage is Visit.in_reply else RESPONSE)
+    assert visit.outcomes == [Outcome.OK]
+    assert visit.link.ended == FIN
+    assert visit.door.gone == [visit.front]
+
+
+@pytest.mark.parametrize(
+    ("stage", "outcomes", "end"),
+    [
+        (Visit.identified, [Outcome.STOPPED], FIN),
+        (Visit.answered, [Outcome.STOPPED], FIN),
+        (Visit.in_call, [Outcome.STOPPED], FIN),
+        (Visit.in_reply, [Outcome.STOPPED], FIN),
+        (Visit.among_streams, [Outcome.STOPPED], RST),
+        (Visit.served, [Outcome.OK], FIN),
+        (lambda visit: visit, [], FIN),
+    ],
+)
+def test_a_stop_ends_everything_at_once(stage: Callable[[Visit], Visit], outcomes: list[Outcome], end: str) -> None:
+    visit = stage(Visit())
+    visit.hears()
+    visit.front.stop()
+    assert (visit.hears(), visit.link.ended) == ([], end)
+    assert visit.outcomes == outcomes
+    assert visit.door.gone == [visit.front]
+    visit.front.stop()
+    assert visit.door.gone == [visit.front]

@@ -1,0 +1,513 @@
+import datetime as dt
+import errno
+import os
+import select
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from changes import turns
+from clocked_reactor import ClockedReactor
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from halibut_bytes import REQUEST, deflated, request, response
+from identities import identity
+from json_lines import JsonLines
+from prometheus_client import CollectorRegistry
+from street import Street
+from tables import PRODUCTION, STAGING, machine, table
+from tls_peer import FIN, TlsPeer, client_side, server_side
+from twisted.internet.defer import Deferred
+from wires import Held
+
+from certs.errors import CertificateError
+from certs.identity import Identity
+from certs.store import IdentityStore
+from certs.thumbprint import Thumbprint
+from relay.admin.access_log import AccessLog
+from relay.admin.log import SUMMARY, make_log
+from relay.admin.metrics import Metrics
+from relay.admin.writer import FLUSH_AFTER, LineWriter
+from relay.halibut.lines import CLIENT_IDENTITY, END, NEXT, PREAMBLE, PROCEED, SERVER_IDENTITY
+from relay.outcomes import Refusal
+from relay.service import CHECK_EVERY, RelayService, StartError
+from relay.transport.listener import PAUSE
+from routing.addresses import Address
+from routing.table import Machine
+
+OCTOPUS = replace(PRODUCTION, thumbprints=(identity("octopus").thumbprint,))
+REQUEST_ID = request()["Message"]["id"]
+REPLY = deflated(response(id=REQUEST_ID))
+DRAIN = 30.0
+
+
+class Service:
+    """A relay in this process, and what it writes."""
+
+    def __init__(self, folder: Path, reactor: Any, *machines: Machine, **options: Any) -> None:
+        self._log, self._access = JsonLines(), JsonLines()
+        self._reactor = reactor
+        self.made: list[str] = []
+        store = IdentityStore(folder / "state", lambda identity, path: self.made.append(identity.name), pytest.fail)
+        self.registry = CollectorRegistry()
+        log = make_log(LineWriter(reactor, self._log), "debug")
+        access_log = AccessLog("dc-east", LineWriter(reactor, self._access))
+        self.service = RelayService(
+            reactor, table(folder, *machines, drain=DRAIN, **options), store, log, access_log, Metrics(self.registry)
+        )
+
+    def log(self, event: str | None = None) -> list[dict[str, Any]]:
+        """The lines of the log, those of one event or all."""
+        self._reactor.advance(FLUSH_AFTER)
+        return [line for line in self._log.found if event in (None, line["event"])]
+
+    def calls(self) -> list[str]:
+        """The outcomes in the access log."""
+        self._reactor.advance(FLUSH_AFTER)
+        return [line["outcome"] for line in self._access.found]
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+
+class Site:
+    """A relay with one machine, callers at its door, and its Tentacle."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.street = Street()
+        self.changes, self.reactor = self.street.changes, self.street.reactor
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setblocking(False)
+        port = self._listener.getsockname()[1]
+        self.machine = machine(
+            tentacle=Address("127.0.0.1", port), thumbprints=(identity("tentacle").thumbprint,), octopus=(OCTOPUS,)
+        )
+        self.relay = Service(folder, self.reactor, self.machine, **options)
+        self.service = self.relay.service
+        self.service.start()
+        self.address = self.service.doors["web01"]
+        self.tentacles: list[TlsPeer] = []
+
+    async def caller(self) -> TlsPeer:
+        """One that has shaken hands."""
+        return await self.street.call(self.address, client_side("TLSv1.3", identity("octopus")))
+
+    async def accept(self) -> TlsPeer:
+        """The Tentacle takes a dial, and trusts it."""
+        await self.street.spin(self.dialled)
+        sock, _ = self._listener.accept()
+        sock.setblocking(False)
+        tentacle = TlsPeer(self.changes, sock, server_side("TLSv1.3", identity("tentacle")), listens=True)
+        self.tentacles.append(tentacle)
+        await self.hears(tentacle, PREAMBLE + CLIENT_IDENTITY)
+        tentacle.write(SERVER_IDENTITY)
+        return tentacle
+
+    def dialled(self) -> bool:
+        """The relay has dialled the Tentacle, which has not accepted it yet."""
+        return bool(select.select([self._listener], [], [], 0)[0])
+
+    async def hears(self, peer: TlsPeer, data: bytes) -> None:
+        """This comes, and nothing else."""
+        await self.changes.until(lambda: len(peer.data) >= len(data))
+        assert peer.data == data
+        peer.records.clear()
+
+    async def answered(self) -> tuple[TlsPeer, TlsPeer]:
+        """A caller and its Tentacle, both ready for a request."""
+        caller = await self.caller()
+        caller.write(PREAMBLE)
+        caller.write(CLIENT_IDENTITY)
+        tentacle = await self.accept()
+        await self.hears(caller, SERVER_IDENTITY)
+        return caller, tentacle
+
+    async def call(self, caller: TlsPeer, tentacle: TlsPeer, request: bytes = REQUEST, reply: bytes = REPLY) -> None:
+        caller.write(request)
+        await self.hears(tentacle, request)
+        tentacle.write(reply)
+        await self.hears(caller, reply)
+
+    async def advance(self, seconds: float) -> None:
+        self.reactor.advance(seconds)
+        await turns()
+
+    async def drained(self, stops: bool = False) -> list[bool]:
+        """Begins a drain; the list is not empty when it is over. stops: the service then, in the same turn, as ``run`` does."""
+        over: list[bool] = []
+
+        async def drain() -> None:
+            await self.service.drain()
+            if stops:
+                self.service.stop()
+            over.append(True)
+
+        Deferred.fromCoroutine(drain())
+        await turns()
+        return over
+
+    async def clean(self) -> None:
+        self.service.stop()
+        await self.street.clean()
+        for tentacle in self.tentacles:
+            tentacle.close()
+        self._listener.close()
+        await self.advance(100)
+        assert self.reactor.timers == []
+        assert self.relay.metric("relay_connections") == 0
+
+
+@pytest_twisted.async_yield_fixture
+async def nothing_left() -> AsyncIterator[None]:
+    await turns()
+    before = Held.now()
+    yield
+    await turns()
+    assert Held.now() == before
+
+
+@pytest_twisted.async_yield_fixture
+async def site(tmp_path: Path, nothing_left: None) -> AsyncIterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    await made.clean()
+
+
+# ---- start --------------------------------------------------------------------------------------------------------------
+
+
+def port_in_use() -> tuple[socket.socket, Address]:
+    taken = socket.create_server(("127.0.0.1", 0))
+    return taken, Address("127.0.0.1", taken.getsockname()[1])
+
+
+def test_it_starts_whole_or_not_at_all(tmp_path: Path) -> None:
+    taken, address = port_in_use()
+    with taken:
+        relay = Service(tmp_path, ClockedReactor(), machine("web01"), machine("web02", door=address))
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(StartError) as error:
+            relay.service.start()
+        assert str(error.value) == (
+            f"machine web02: cannot listen on {address}: Address already in use. "
+            "Free the port, or give the machine another one in `port`."
+        )
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert relay.service.doors == {}
+        relay.service.stop()
+        assert relay.log() == []
+
+
+def test_a_door_whose_address_is_not_here_is_named(tmp_path: Path) -> None:
+    relay = Service(tmp_path, ClockedReactor(), machine(door=Address("192.0.2.1", 11001)))
+    with pytest.raises(StartError, match=r"machine web01: cannot listen on 192\.0\.2\.1:11001: "):
+        relay.service.start()
+
+
+def test_an_identity_that_openssl_refuses_is_known_before_anything_runs(tmp_path: Path) -> None:
+    """And not when the first caller comes."""
+    path = tmp_path / "weak.pem"
+    path.touch(0o600)
+    path.write_bytes(weak_identity().pem())
+    for place in ({"identity": path}, {"octopus": (replace(OCTOPUS, identity=path),)}):
+        with pytest.raises(CertificateError, match="OpenSSL refuses"):
+            Service(tmp_path, ClockedReactor(), machine(**place))
+
+
+def weak_identity() -> Identity:
+    key = ec.generate_private_key(ec.SECP192R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "weak")])
+    now = dt.datetime.now(dt.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    builder = builder.not_valid_before(now).not_valid_after(now + dt.timedelta(days=1))
+    return Identity("weak", builder.sign(key, hashes.SHA256()), key)
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_makes_missing_identities_and_says_where_its_doors_are(site: Site) -> None:
+    assert site.relay.made == ["web01", "production"]
+    [line] = site.relay.log("door open")
+    assert (line["machine"], line["door"], line["tentacle"]) == ("web01", "127.0.0.1:0", str(site.machine.tentacle))
+    caller = await site.caller()
+    shown = caller.tls.getpeercert(binary_form=True)
+    assert shown
+    assert line["thumbprint_for_octopus"] == str(Thumbprint.of(shown))
+
+
+# ---- calls --------------------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_calls_go_through_and_are_logged_and_counted_once(site: Site) -> None:
+    caller, tentacle = await site.answered()
+    assert site.relay.metric("relay_connections") == 1
+    assert site.relay.metric("relay_exchanges_in_flight") == 1
+    assert site.relay.metric("relay_back_connections") == 1
+    await site.call(caller, tentacle)
+    caller.write(NEXT)
+    await site.hears(tentacle, NEXT)
+    tentacle.write(PROCEED)
+    await site.hears(caller, PROCEED)
+    await site.call(caller, tentacle, reply=deflated(response(id=REQUEST_ID, error={"message": "no"})))
+    assert site.relay.calls() == ["ok", "error-reply"]
+    assert site.relay.metric("relay_exchanges_total", machine="web01", outcome="ok") == 1
+    assert site.relay.metric("relay_exchanges_total", machine="web01", outcome="error-reply") == 1
+    assert site.relay.metric("relay_bytes_total", machine="web01", direction="request") == 2 * len(REQUEST)
+    assert site.relay.metric("relay_exchanges_in_flight") == 0
+    assert site.relay.metric("relay_back_connections") == 1
+    assert [line["event"] for line in site.relay.log()] == ["door open"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_call_that_fails_is_in_both_logs_once_and_says_whose_fault_it_is(site: Site) -> None:
+    caller, tentacle = await site.answered()
+    caller.write(REQUEST)
+    await site.hears(tentacle, REQUEST)
+    tentacle.write(b"\xff" * 20)
+    assert await site.street.ended(caller) == FIN
+    assert site.relay.calls() == ["tentacle-broke"]
+    [line] = site.relay.log("call failed")
+    assert (line["level"], line["machine"], line["octopus"], line["outcome"]) == (
+        "warning",
+        "web01",
+        "production",
+        "tentacle-broke",
+    )
+    assert line["side"] == "tentacle"
+    assert "(wire.md " in line["detail"]
+    assert site.relay.log("caller refused") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cancel_is_no_trouble(site: Site) -> None:
+    caller, tentacle = await site.answered()
+    caller.write(REQUEST)
+    await site.hears(tentacle, REQUEST)
+    caller.close()
+    assert await site.street.ended(tentacle) == FIN
+    assert site.relay.calls() == ["cancelled"]
+    assert site.relay.log("call failed") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reply_with_another_id_passes_and_is_told(site: Site) -> None:
+    """wire.md 11.3."""
+    caller, tentacle = await site.answered()
+    await site.call(caller, tentacle, request=deflated(request(id="call 1")), reply=deflated(response(id="call 2")))
+    assert site.relay.calls() == ["ok"]
+    assert site.relay.metric("relay_mismatched_replies_total", machine="web01") == 1
+    [line] = site.relay.log("a reply's id is not its request's")
+    assert (line["machine"], line["side"]) == ("web01", "tentacle")
+
+
+@pytest_twisted.ensureDeferred
+async def test_members_of_a_newer_halibut_are_told_once_for_each_machine(site: Site) -> None:
+    """wire.md 5.5."""
+    caller, tentacle = await site.answered()
+    newer = deflated(request(later=1, **{"x" * 200: 2}))
+    answer = deflated(response(alsoLater=1))
+    await site.call(caller, tentacle, newer, answer)
+    caller.write(NEXT)
+    await site.hears(tentacle, NEXT)
+    tentacle.write(PROCEED)
+    await site.hears(caller, PROCEED)
+    await site.call(caller, tentacle, newer, answer)
+    [line] = site.relay.log("a newer Halibut: unknown members pass")
+    assert (line["machine"], line["members"]) == ("web01", ["later", "x" * 40, "alsoLater"])
+    assert site.relay.metric("relay_unknown_members_total", machine="web01") == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_octopus_servers_have_pools_of_their_own(tmp_path: Path, nothing_left: None) -> None:
+    """Their Tentacles see another identity for each."""
+    relay = Service(tmp_path, ClockedReactor(), machine(), machine("web02", octopus=(PRODUCTION,)))
+    relay.service.start()
+    first, second = machine(), machine("web02")
+    backs = [
+        relay.service.back(each, octopus) for each, octopus in [(first, PRODUCTION), (first, STAGING), (second, PRODUCTION)]
+    ]
+    assert len({id(back) for back in backs}) == 3
+    assert relay.service.back(first, PRODUCTION) is backs[0]
+    relay.service.stop()
+
+
+# ---- callers that do not get that far -----------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stranger_is_logged_and_counted_once(site: Site) -> None:
+    caller = await site.street.call(site.address, client_side("TLSv1.3", identity("stranger")))
+    caller.write(PREAMBLE)
+    assert await site.street.ended(caller) == FIN
+    [line] = site.relay.log("caller refused")
+    assert (line["reason"], line["machine"], line["level"]) == ("untrusted", "web01", "warning")
+    assert line["peer"].startswith("127.0.0.1:")
+    assert str(identity("stranger").thumbprint) in line["detail"]
+    assert site.relay.metric("relay_refusals_total", reason="untrusted") == 1
+    assert site.relay.calls() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_flood_of_strangers_costs_a_line_and_its_sum(site: Site) -> None:
+    for port in range(1000):
+        site.service.refused(Refusal.NOT_TLS, "web01", f"192.0.2.1:{port}", "not TLS")
+    site.service.refused(Refusal.NOT_TLS, "web01", "[2001:db8::1]:1", "not TLS")
+    assert len(site.relay.log("caller refused")) == 2
+    assert site.relay.metric("relay_refusals_total", reason="not-tls") == 1001
+    for _ in range(3):
+        await site.advance(CHECK_EVERY)
+    [line] = site.relay.log("more of the same")
+    assert (line["kind"], line["count"]) == ("refused/not-tls/web01/192.0.2.1", 999)
+    assert SUMMARY < 3 * CHECK_EVERY
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_more_callers_than_the_limit(tmp_path: Path, nothing_left: None) -> None:
+    site = Site(tmp_path, connections=2)
+    first, second = await site.caller(), await site.caller()
+    third = await site.street.call(site.address, shakes=False)
+    await site.street.ended(third)
+    assert third.records == []
+    assert site.relay.metric("relay_refusals_total", reason="connections") == 1
+    assert site.relay.metric("relay_connections") == 2
+    first.close()
+    await site.street.spin(lambda: site.relay.metric("relay_connections") == 1)
+    await site.caller()
+    assert second.end is None
+    await site.clean()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lack_of_descriptors_is_told_and_passes(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_descriptor(sock: socket.socket) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "accept", no_descriptor)
+        caller = await site.street.call(site.address, shakes=False)
+        await site.street.spin(lambda: site.relay.metric("relay_accept_pauses_total"))
+    [line] = site.relay.log("accepting pauses: no file descriptor is free")
+    assert line["error"] == "Too many open files"
+    await site.advance(PAUSE)
+    await site.changes.until(lambda: caller.shaken)
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_does_not_identify_itself_is_looked_for(site: Site) -> None:
+    caller = await site.caller()
+    for _ in range(13):
+        await site.advance(CHECK_EVERY)
+    assert await site.street.ended(caller) == FIN
+    assert site.relay.metric("relay_refusals_total", reason="identify-timeout") == 1
+
+
+# ---- the end ------------------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_drain_closes_what_is_idle_and_waits_for_what_is_busy(site: Site) -> None:
+    idle, pooled = await site.answered()
+    await site.call(idle, pooled)
+    caller = await site.caller()
+    caller.write(PREAMBLE)
+    caller.write(CLIENT_IDENTITY)
+    await site.hears(pooled, NEXT)
+    pooled.write(PROCEED)
+    await site.hears(caller, SERVER_IDENTITY)
+    idle.write(NEXT)
+    other = await site.accept()
+    await site.hears(idle, PROCEED)
+    await site.call(idle, other)
+    caller.write(REQUEST)
+    await site.hears(pooled, REQUEST)
+    over = await site.drained()
+    [line] = site.relay.log("draining")
+    assert (line["exchanges"], line["connections"]) == (1, 2)
+    assert await site.street.ended(idle) == FIN
+    await site.changes.until(lambda: other.end)
+    assert other.data == END
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(site.address, 1):
+        pass
+    assert (caller.end, over) == (None, [])
+    pooled.write(REPLY)
+    await site.hears(caller, REPLY)
+    assert await site.street.ended(caller) == FIN
+    await site.street.spin(lambda: over)
+    assert site.relay.calls() == ["ok", "ok", "ok"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_last_call_of_a_drain_ends_as_any_other(site: Site) -> None:
+    """The service hears that the connection has gone before its front does."""
+    caller, tentacle = await site.answered()
+    caller.write(REQUEST)
+    await site.hears(tentacle, REQUEST)
+    over = await site.drained(stops=True)
+    caller.close()
+    await site.street.spin(lambda: over)
+    assert site.relay.calls() == ["cancelled"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_drain_of_an_idle_relay_is_over_at_once(site: Site) -> None:
+    assert await site.drained() == [True]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_drain_takes_no_longer_than_configured(site: Site) -> None:
+    caller, tentacle = await site.answered()
+    caller.write(REQUEST)
+    await site.hears(tentacle, REQUEST)
+    over = await site.drained()
+    await site.advance(DRAIN - 1)
+    assert over == []
+    await site.advance(1)
+    await site.street.spin(lambda: over)
+    assert caller.end is None
+    site.service.stop()
+    assert await site.street.ended(caller) == FIN
+    assert site.relay.calls() == ["stopped"]
+    assert [line["event"] for line in site.relay.log()] == ["door open", "draining", "stopped"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stop_ends_everything_a_drain_among_it_and_once(site: Site) -> None:
+    caller, tentacle = await site.answered()
+    over = await site.drained()
+    site.service.stop()
+    await site.street.spin(lambda: over)
+    site.service.stop()
+    assert await site.street.ended(caller) == FIN
+    assert await site.street.ended(tentacle) == FIN
+    assert site.relay.calls() == ["stopped"]
+    assert len(site.relay.log("stopped")) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stop_dials_for_nobody(tmp_path: Path, nothing_left: None) -> None:
+    """Each call that it ends frees a place, and others wait for it."""
+    site = Site(tmp_path)
+    callers = [await site.answered() for _ in range(site.machine.limits.connections)]
+    waiting = await site.caller()
+    waiting.write(PREAMBLE)
+    waiting.write(CLIENT_IDENTITY)
+    await site.street.spin(lambda: site.relay.metric("relay_exchanges_in_flight") == len(callers) + 1)
+    site.service.stop()
+    await turns(20)
+    assert not site.dialled()
+    assert site.relay.calls() == ["stopped"] * (len(callers) + 1)
+    await site.clean()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_not_summed_up_is_at_the_end(site: Site) -> None:
+    for port in range(3):
+        site.service.refused(Refusal.NOT_TLS, "web01", f"192.0.2.1:{port}", "not TLS")
+    site.service.stop()
+    assert [line["event"] for line in site.relay.log()] == ["door open", "caller refused", "more of the same", "stopped"]

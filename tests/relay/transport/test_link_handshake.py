@@ -1,0 +1,289 @@
+"""The handshake of relay/transport/connection.py, against the standard library's TLS."""
+
+import socket
+import ssl
+
+import pytest
+import pytest_twisted
+from identities import identity
+from tls_peer import FIN, TlsPeer, client_side, server_side, socket_pair
+from wires import Wires
+
+from certs.contexts import server_context
+from relay.transport.clienthello import read_client_hello
+from relay.transport.connection import TLSConnection, prepare_socket
+from relay.transport.errors import HandshakeError, PeerClosedError
+
+VERSIONS = ("TLSv1.2", "TLSv1.3")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest_twisted.ensureDeferred
+async def test_a_caller_and_we_speak(wires: Wires, version: str) -> None:
+    end, peer = await wires.accepted(client_side(version))
+    assert (end.link.version, peer.tls.version()) == (version, version)
+    assert peer.tls.getpeercert(binary_form=True) == wires.ours.der
+    end.link.write(b"from us")
+    peer.write(b"from the caller")
+    await wires.changes.until(lambda: peer.data == b"from us" and end.receiver.data == b"from the caller")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest_twisted.ensureDeferred
+async def test_a_listener_and_we_speak(wires: Wires, version: str) -> None:
+    end, peer = await wires.dialled(version)
+    assert (end.link.version, peer.tls.version()) == (version, version)
+    assert end.link.peer_certificate == wires.theirs.der
+    end.link.write(b"from us")
+    peer.write(b"from the listener")
+    await wires.changes.until(lambda: peer.data == b"from us" and end.receiver.data == b"from the listener")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest_twisted.ensureDeferred
+async def test_the_certificate_that_a_caller_shows(wires: Wires, version: str) -> None:
+    end, _ = await wires.accepted(client_side(version, identity("caller")))
+    assert end.link.peer_certificate == identity("caller").der
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest_twisted.ensureDeferred
+async def test_a_caller_that_shows_no_certificate(wires: Wires, version: str) -> None:
+    end, _ = await wires.accepted(client_side(version))
+    assert end.link.peer_certificate is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_our_certificate_is_shown_to_a_listener(wires: Wires) -> None:
+    ours, theirs = socket_pair()
+    dialling, accepting = wires.end(ours, accepts=False), wires.end(theirs, accepts=True)
+    dialling.link.connect("")
+    accepting.link.accept()
+    await wires.changes.until(lambda: dialling.receiver.made and accepting.receiver.made)
+    assert accepting.link.peer_certificate == wires.ours.der
+
+
+@pytest.mark.parametrize("name", ["tentacle.internal", ""])
+@pytest_twisted.ensureDeferred
+async def test_the_name_that_is_sent(wires: Wires, name: str) -> None:
+    ours, theirs = socket_pair()
+    with theirs:
+        wires.end(ours, accepts=False).link.connect(name)
+        hello = read_client_hello(theirs.recv(16 * 1024))  # written through: it is there
+    assert hello is not None
+    assert hello.server_name == name
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest_twisted.ensureDeferred
+async def test_data_right_behind_the_handshake(wires: Wires, version: str) -> None:
+    ours, theirs = socket_pair()
+    end = wires.end(ours, accepts=True)
+    peer = TlsPeer(wires.changes, theirs, client_side(version))
+    wires.peers.append(peer)
+    peer.on_shaken = lambda: peer.write(b"MX\r\n")  # with TLS 1.3 in one piece with the caller's Finished
+    end.link.accept()
+    await wires.changes.until(lambda: end.receiver.data)
+    assert end.receiver.calls == ["made", "data"]
+
+
+@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", bytes(100), b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"])
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_tls_fails_the_handshake(wires: Wires, garbage: bytes) -> None:
+    ours, theirs = socket_pair()
+    with theirs:
+        end = wires.end(ours, accepts=True)
+        theirs.send(garbage)
+        end.link.accept()
+        await wires.changes.until(lambda: end.receiver.lost)
+    assert end.receiver.calls == ["lost"]
+    assert isinstance(end.receiver.lost[0], HandshakeError)
+    assert len(end.closed) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_caller_that_leaves_in_the_handshake(wires: Wires) -> None:
+    ours, theirs = socket_pair()
+    end = wires.end(ours, accepts=True)
+    peer = TlsPeer(wires.changes, theirs, client_side("TLSv1.3"))
+    wires.peers.append(peer)
+    peer.stop_reading()
+    end.link.accept()
+    peer.fin()
+    await wires.changes.until(lambda: end.receiver.lost)
+    assert isinstance(end.receiver.lost[0], HandshakeError)
+    assert not end.receiver.made
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listener_that_resets_the_handshake(wires: Wires) -> None:
+    ours, theirs = socket_pair()
+    end = wires.end(ours, accepts=False)
+    peer = TlsPeer(wires.changes, theirs, server_side("TLSv1.3", wires.theirs), listens=True)
+    end.link.connect("")
+    peer.reset()
+    await wires.changes.until(lambda: end.receiver.lost)
+    assert isinstance(end.receiver.lost[0], HandshakeError)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_handshake_that_cannot_be_written_at_once_goes_on_when_it_can(wires: Wires) -> None:
+    ours, theirs = socket_pair(buffers=1)  # the system makes of it what it needs at the least: less than our certificates
+    end = wires.end(ours, accepts=True)
+    end.link.write(b"too early: nothing may be written before the handshake is done")
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    peer = TlsPeer(wires.changes, theirs, client_side("TLSv1.2"))
+    wires.peers.append(peer)
+    end.link.accept()
+    await wires.changes.until(lambda: end.receiver.made and peer.shaken)
+    assert peer.data == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_closing_in_the_handshake(wires: Wires) -> None:
+    ours, theirs = socket_pair()
+    end = wires.end(ours, accepts=True)
+    peer = TlsPeer(wires.changes, theirs, client_side("TLSv1.3"))
+    wires.peers.append(peer)
+    peer.stop_reading()
+    end.link.accept()
+    end.link.loseConnection()
+    assert len(end.closed) == 1
+    peer.read()
+    await wires.changes.until(lambda: peer.end)
+    assert end.receiver.calls == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_pausing_in_the_handshake_holds_behind_it_and_still_notices_the_close(wires: Wires) -> None:
+    ours, theirs = socket_pair()
+    end = wires.end(ours, accepts=True)
+    end.link.pause("not yet")
+    peer = TlsPeer(wires.changes, theirs, client_side("TLSv1.3"))
+    wires.peers.append(peer)
+    end.link.accept()
+    await wires.changes.until(lambda: end.receiver.made and peer.shaken)
+    peer.write(b"MX\r\n")
+    peer.fin()
+    await wires.changes.until(lambda: end.receiver.peer_closed)
+    assert end.receiver.data == b""
+    end.link.resume("not yet")
+    await wires.changes.until(lambda: end.receiver.lost)
+    assert end.receiver.data == b"MX\r\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_receiver_may_close_as_soon_as_the_handshake_is_done(wires: Wires) -> None:
+    ours, theirs = socket_pair()
+    end = wires.end(ours, accepts=False)
+    end.receiver.on_made = end.link.loseConnection  # as with a wrong certificate: a bare FIN without one byte (wire.md 1.5)
+    peer = TlsPeer(wires.changes, theirs, server_side("TLSv1.3", wires.theirs), listens=True)
+    wires.peers.append(peer)
+    end.link.connect("")
+    await wires.changes.until(lambda: peer.end)
+    assert (peer.end, peer.data, peer.close_notify) == (FIN, b"", False)
+    peer.close()
+    await wires.changes.until(lambda: end.closed)
+    assert end.receiver.calls == ["made"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_can_be_handed_over_to_another_receiver(wires: Wires) -> None:
+    end, peer = await wires.accepted()
+    other = wires.recorder()
+    end.link.belongs_to(other)
+    peer.write(b"data")
+    peer.fin()
+    await wires.changes.until(lambda: other.lost)
+    assert other.calls == ["data", "lost"]
+    assert end.receiver.calls == ["made"]
+
+
+@pytest.mark.parametrize("same_identity", [True, False])
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest_twisted.ensureDeferred
+async def test_no_session_is_resumed(wires: Wires, version: str, same_identity: bool) -> None:
+    context = client_side(version)
+    first, peer = await wires.accepted(context)
+    first.link.write(b"what follows a ticket, if there is one")
+    await wires.changes.until(lambda: peer.data)
+    session = peer.tls.session  # with TLS 1.3, OpenSSL sends tickets that it then does not take
+
+    if not same_identity:
+        wires.ours = identity("another")
+    ours, theirs = socket_pair()
+    end = wires.end(ours, accepts=True)
+    offering = TlsPeer(wires.changes, theirs, context, session=session)
+    wires.peers.append(offering)
+    end.link.accept()
+    await wires.changes.until(lambda: end.receiver.made and offering.shaken)
+    assert not offering.tls.session_reused
+    assert offering.tls.getpeercert(binary_form=True) == wires.ours.der
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest_twisted.ensureDeferred
+async def test_tickets_of_a_listener_are_harmless_and_never_used(wires: Wires, version: str) -> None:
+    context = server_side(version, wires.theirs)
+    for _ in range(2):
+        end, peer = await wires.dialled(version)
+        peer.write(b"behind the tickets")
+        await wires.changes.until(lambda end=end: end.receiver.data == b"behind the tickets")
+        assert not peer.tls.session_reused
+    assert context.session_stats()["hits"] == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_older_versions_are_not_spoken(wires: Wires) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="deprecated"):
+        context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    ours, theirs = socket_pair()
+    end = wires.end(ours, accepts=True)
+    wires.peers.append(TlsPeer(wires.changes, theirs, context))
+    end.link.accept()
+    await wires.changes.until(lambda: end.receiver.lost)
+    assert isinstance(end.receiver.lost[0], HandshakeError)
+
+
+def test_sockets_are_prepared_as_halibut_prepares_its_own() -> None:
+    one, other = socket_pair()
+    with one, other:
+        one.setblocking(True)
+        prepare_socket(one)
+        assert not one.getblocking()
+        assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        times = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        assert [one.getsockopt(socket.IPPROTO_TCP, time) for time in times] == [15, 5, 10]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_caller_that_does_not_want_our_certificate_is_a_failed_handshake_or_a_close(wires: Wires) -> None:
+    strict = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    strict.check_hostname = False  # it trusts no certificate at all
+    ours, theirs = socket_pair()
+    end = wires.end(ours, accepts=True)
+    peer = TlsPeer(wires.changes, theirs, strict)
+    wires.peers.append(peer)
+    end.link.accept()
+    await wires.changes.until(lambda: end.receiver.lost)
+    assert isinstance(end.receiver.lost[0], HandshakeError | PeerClosedError)
+    assert "unknown ca" in str(end.receiver.lost[0])
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_unused_connection_is_closed_without_having_shaken_hands(wires: Wires) -> None:
+    ours, theirs = socket_pair()
+    with theirs:
+        prepare_socket(ours)
+        link = TLSConnection(wires.loop, ours, server_context(wires.ours), wires.recorder())
+        link.abortConnection()
+        link.abortConnection()
+        link.loseConnection()
+        link.write(b"nowhere")
+        link.pause("late")
+        link.resume("late")
+    assert link.unsent == 0

@@ -1,0 +1,185 @@
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import pytest_twisted
+from changes import Changes, turns
+from clocked_reactor import ClockedReactor
+from tls_peer import socket_pair
+
+from relay.transport.poller import CLOSED, READ, WRITE, Poller
+
+
+class Watched:
+    """Notes what it is told. act, if set, is what it does then."""
+
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+        self.told: list[str] = []
+        self.errors: list[Exception] = []
+        self.act: Callable[[], None] = lambda: None
+
+    def readable(self) -> None:
+        self._note("readable")
+
+    def writable(self) -> None:
+        self._note("writable")
+
+    def peer_closed(self) -> None:
+        self._note("peer closed")
+
+    def failed(self, error: Exception) -> None:
+        self.errors.append(error)
+        self._note("failed")
+
+    def _note(self, what: str) -> None:
+        self.told.append(what)
+        self._changes.changed()
+        if what != "failed":
+            self.act()
+
+
+class Polls:
+    """A poller, and sockets to poll."""
+
+    def __init__(self) -> None:
+        self.changes = Changes()
+        self.poller = Poller(ClockedReactor())
+        self.sockets: list[socket.socket] = []
+
+    def pair(self) -> tuple[socket.socket, socket.socket, Watched]:
+        ours, theirs = socket_pair()
+        self.sockets += ours, theirs
+        return ours, theirs, Watched(self.changes)
+
+
+@pytest_twisted.async_yield_fixture
+async def polls(nothing_left: None) -> AsyncIterator[Polls]:
+    made = Polls()
+    yield made
+    made.poller.stop()
+    for sock in made.sockets:
+        sock.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_reading_and_writing_are_told_as_asked(polls: Polls) -> None:
+    ours, theirs, watched = polls.pair()
+    watched.act = lambda: polls.poller.ask(ours.fileno(), watched, 0)
+    polls.poller.ask(ours.fileno(), watched, READ)
+    await turns()
+    assert watched.told == []
+    theirs.send(b"x")
+    await polls.changes.until(lambda: watched.told)
+    polls.poller.ask(ours.fileno(), watched, WRITE)
+    await polls.changes.until(lambda: len(watched.told) == 2)
+    await turns()
+    assert watched.told == ["readable", "writable"]
+    assert len(polls.poller) == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_both_at_once(polls: Polls) -> None:
+    ours, theirs, watched = polls.pair()
+    theirs.send(b"x")
+    await turns()
+    watched.act = lambda: polls.poller.ask(ours.fileno(), watched, READ if watched.told == ["writable"] else 0)
+    polls.poller.ask(ours.fileno(), watched, READ | WRITE)
+    await polls.changes.until(lambda: len(watched.told) == 2)
+    await turns()
+    assert watched.told == ["writable", "readable"]
+
+
+@pytest.mark.parametrize("events", [CLOSED, CLOSED | WRITE])
+@pytest.mark.parametrize("reset", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_the_peers_close_without_reading(polls: Polls, events: int, reset: bool) -> None:
+    ours, theirs, watched = polls.pair()
+    theirs.send(b"unread")
+    await turns()
+    polls.poller.ask(ours.fileno(), watched, CLOSED)
+    await turns()
+    assert watched.told == []
+    if reset:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    watched.act = lambda: polls.poller.ask(ours.fileno(), watched, 0)
+    theirs.close()
+    polls.poller.ask(ours.fileno(), watched, events)
+    await polls.changes.until(lambda: watched.told)
+    await turns()
+    assert watched.told == ["peer closed"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reset_is_told_also_where_only_writing_was_asked_for(polls: Polls) -> None:
+    ours, theirs, watched = polls.pair()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    theirs.close()
+    watched.act = lambda: watched.told[-1] == "readable" and polls.poller.ask(ours.fileno(), watched, 0)
+    polls.poller.ask(ours.fileno(), watched, WRITE)
+    await polls.changes.until(lambda: "readable" in watched.told)
+    assert watched.told == ["writable", "readable"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_closes_another_in_the_same_batch(polls: Polls) -> None:
+    one, its_peer, watched = polls.pair()
+    other, others_peer, too = polls.pair()
+    polls.poller.ask(one.fileno(), watched, READ)
+    polls.poller.ask(other.fileno(), too, READ)
+
+    def close_both() -> None:
+        polls.poller.ask(one.fileno(), watched, 0)
+        polls.poller.ask(other.fileno(), too, 0)
+
+    watched.act = too.act = close_both
+    its_peer.send(b"x")
+    others_peer.send(b"x")
+    polls.poller.doRead()
+    await turns()
+    assert len(watched.told + too.told) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_whose_writing_closed_it_is_not_told_to_read(polls: Polls) -> None:
+    ours, theirs, watched = polls.pair()
+    theirs.send(b"x")
+    await turns()
+    watched.act = lambda: polls.poller.ask(ours.fileno(), watched, 0)
+    polls.poller.ask(ours.fileno(), watched, READ | WRITE)
+    await polls.changes.until(lambda: watched.told)
+    await turns()
+    assert watched.told == ["writable"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_raises_is_told_so_and_the_others_go_on(polls: Polls) -> None:
+    ours, theirs, watched = polls.pair()
+    other, others_peer, too = polls.pair()
+
+    def fail() -> None:
+        polls.poller.ask(ours.fileno(), watched, 0)
+        raise RuntimeError("a bug of ours")
+
+    watched.act = fail
+    too.act = lambda: polls.poller.ask(other.fileno(), too, 0)
+    for sock, receiver, peer in ((ours, watched, theirs), (other, too, others_peer)):
+        polls.poller.ask(sock.fileno(), receiver, READ)
+        peer.send(b"x")
+    await polls.changes.until(lambda: watched.errors and too.told)
+    assert watched.told == ["readable", "failed"]
+    assert str(watched.errors[0]) == "a bug of ours"
+    assert too.told == ["readable"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_asking_for_nothing_twice_and_behind_the_stop(polls: Polls) -> None:
+    ours, _, watched = polls.pair()
+    polls.poller.ask(ours.fileno(), watched, 0)
+    polls.poller.ask(ours.fileno(), watched, READ)
+    polls.poller.ask(ours.fileno(), watched, READ)
+    assert len(polls.poller) == 1
+    polls.poller.stop()
+    polls.poller.ask(ours.fileno(), watched, 0)
+    assert len(polls.poller) == 0
+    assert polls.poller.fileno() == -1
