@@ -79,17 +79,18 @@ class Identity:
         return cls(name, certificate, key)
 
     @classmethod
-    def from_pem(cls, name: str, data: bytes, password: str | None = None) -> "Identity":
+    def from_pem(cls, name: str, data: bytes, password: str | None = None, known_good: bool = False) -> "Identity":
         """Reads a key and its certificate, in either order; other certificates are left out.
 
-        password: of the key, where it is encrypted. Raises CertificateError, and PasswordError where the password is
-        missing or wrong.
+        password: of the key, where it is encrypted. known_good: an RSA key's numbers were checked when we wrote the file;
+        checking them at each start would take some 60 ms a machine. Raises CertificateError, and PasswordError where the
+        password is missing or wrong.
         """
         keys, certificates = [], []
         for block in _PEM_BLOCK.finditer(data):
             label = block.group(1)
             if label.endswith(b"PRIVATE KEY"):
-                keys.append(_read_key(name, block.group(0), password))
+                keys.append(_read_key(name, block.group(0), password, known_good))
             elif label in (b"CERTIFICATE", b"X509 CERTIFICATE"):
                 certificates.append(_read_certificate(name, block.group(0)))
         if len(keys) != 1:
@@ -128,7 +129,7 @@ def _serial() -> int:
     return (1 << 158) | secrets.randbits(158)
 
 
-def _read_key(name: str, block: bytes, password: str | None) -> object:
+def _read_key(name: str, block: bytes, password: str | None, known_good: bool) -> object:
     encrypted = b"ENCRYPTED" in block
     if encrypted and not password:
         raise PasswordError(
@@ -136,7 +137,8 @@ def _read_key(name: str, block: bytes, password: str | None) -> object:
             "Remove the password with 'openssl pkey -in FILE -out NEW', or import the file with its password."
         )
     try:
-        return serialization.load_pem_private_key(block, password.encode() if encrypted and password else None)
+        secret = password.encode() if encrypted and password else None
+        return serialization.load_pem_private_key(block, secret, unsafe_skip_rsa_key_validation=known_good)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         # The library's text may quote what it read, and this is a key: its text stays out.
         if encrypted:

@@ -145,7 +145,7 @@ def _existing(path: Path, name: str) -> Identity:
         raise CertificateError(
             f"{path}: was there a moment ago and is gone. Leave the state folder to the relay, and try again."
         )
-    return _parsed(path, lambda: Identity.from_pem(name, data))
+    return _parsed(path, lambda: Identity.from_pem(name, data, known_good=True))
 
 
 def read_identity(path: Path, name: str, password: str | None, warn: Callable[[str], None]) -> Identity | None:

@@ -19,6 +19,7 @@ Key = tuple[str | int, ...]
 
 _MAX_KEY = 60
 _MAX_DEPTH = 16
+_TOO_DEEP = (f"nested more than {_MAX_DEPTH} deep", "Nothing here needs that: remove it.")
 _MAX_VALUES = 1_000_000
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # YAML 1.1, 5.1: what no YAML file may hold.
@@ -93,6 +94,8 @@ def _explained(problem: str, text: str, line: int) -> tuple[str, str]:
     indent = written[: len(written) - len(written.lstrip())]
     if "\t" in indent:
         return "a tab in the indentation, which YAML does not allow", "Write spaces instead."
+    if "nesting depth" in problem:  # libyaml 0.2.6 has a limit of its own, and looks so far ahead that it may come first
+        return _TOO_DEEP
     return f"not YAML: {problem}", "Check the indentation, colons, quotes and brackets here and on the line before."
 
 
@@ -179,7 +182,7 @@ class _Builder:
     def _open(self, event: yaml.CollectionStartEvent, items: list[object] | dict[str, object]) -> None:
         self._refuse_tag(event)
         if len(self._levels) == _MAX_DEPTH:
-            raise _BrokenError(_line(event), f"nested more than {_MAX_DEPTH} deep", "Nothing here needs that: remove it.")
+            raise _BrokenError(_line(event), *_TOO_DEEP)
         path = self._put(items, event)
         self._levels.append(_Level(path, items, 0 if isinstance(items, list) else None))
 

@@ -178,7 +178,7 @@ def agree(kind: Kind, data: bytes, cuts: list[int]) -> Message | type[Exception]
 cut_lists = st.lists(st.integers(1, 2000), max_size=8)
 
 
-@bounded(400)
+@bounded(250)
 @given(requests(), cut_lists)
 def test_requests(made: tuple[Kind, bytes], cuts: list[int]) -> None:
     said = agree(*made, cuts)
@@ -186,19 +186,19 @@ def test_requests(made: tuple[Kind, bytes], cuts: list[int]) -> None:
     target(len(said.streams))
 
 
-@bounded(300)
+@bounded(150)
 @given(responses(), cut_lists)
 def test_responses(made: tuple[Kind, bytes], cuts: list[int]) -> None:
     assert isinstance(agree(*made, cuts), Message)
 
 
-@bounded(200)
+@bounded(150)
 @given(st.one_of(requests(elsewhere=values), responses(elsewhere=values)), cut_lists)
 def test_references_where_they_do_not_belong(made: tuple[Kind, bytes], cuts: list[int]) -> None:
     agree(*made, cuts)
 
 
-@bounded(200)
+@bounded(150)
 @given(
     st.lists(st.one_of(scalars, near_misses()), max_size=4),
     st.binary(min_size=16, max_size=16),
@@ -222,7 +222,7 @@ def test_documents_of_more_than_one_block(params: list[Any], size: int, where: i
     assert outcome(envelope_read, Kind.REQUEST, single(deflated(data))) == expected
 
 
-@bounded(300)
+@bounded(150)
 @given(st.one_of(requests(), responses()), st.data())
 def test_damaged_documents_are_never_read_in_two_ways(made: tuple[Kind, bytes], data: st.DataObject) -> None:
     """A byte or two of a document changed: an envelope gets one verdict, whatever the pieces. The walk itself is allowed

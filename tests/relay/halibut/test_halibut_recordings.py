@@ -153,7 +153,7 @@ def test_cut_and_joined_at_random(path: Path) -> None:
         starts.append(total)
         total += len(turn.data)
 
-    @bounded(6)
+    @bounded(4)
     @given(cuts(path))
     def holds(drawn: list[int]) -> None:
         replay = Replay(path).run(lambda number, turn: pieces(turn.data, [offset - starts[number] for offset in drawn]))

@@ -86,7 +86,7 @@ def messages(draw: st.DrawFn) -> tuple[Kind, bytes]:
     return kind, bytes(data)
 
 
-@bounded(600)
+@bounded(400)
 @given(messages(), st.sampled_from([0, 6]), st.sampled_from([b"", b"", lines.END, lines.NEXT, b"\xff" * 20]))
 def test_what_it_reads_the_others_read(made: tuple[Kind, bytes], level: int, behind: bytes) -> None:
     kind, data = made
