@@ -31,6 +31,7 @@ from relay.halibut.message import Kind, Message, Reference, judged_id
 
 SMALLEST_DOCUMENT: Final = 14  # {"Message": null}, the smallest that an envelope may hold
 REFERENCE_START: Final = b"\x05id\x00\x10\x00\x00\x00\x04"  # element ``id``: binary, 16 bytes, subtype 4
+ELEMENT_SIZE: Final = 16  # bytes that elements have on average, at the least, in a document of more than limits.elements
 _UNKNOWN_MEMBERS: Final = 64
 
 _FIELDS: Final[dict[Kind, dict[bytes, tuple[int, ...]]]] = {
@@ -88,7 +89,7 @@ class DocumentWalk:
     """
 
     __slots__ = ("_base", "_buffer", "_failed", "_kind", "_limits", "_members", "_nul_due", "_null", "_references", "_size",
-                 "_skip_to", "_stack", "_unknown")  # fmt: skip
+                 "_skip_to", "_stack", "_unknown", "_walked")  # fmt: skip
 
     def __init__(self, kind: Kind, limits: Limits) -> None:
         self._kind = kind
@@ -104,6 +105,7 @@ class DocumentWalk:
         self._members: dict[bytes, bytes] = {}  # of Message: the values of those in _KEPT, b"" for the others
         self._references: list[Reference] = []
         self._unknown: list[str] = []
+        self._walked = 0  # elements
 
     def start(self, size: bytes) -> int:
         """The document's size in bytes, its first four included. Raises EnvelopeError for one that cannot be or may not be."""
@@ -138,9 +140,12 @@ class DocumentWalk:
                 if size - position > self._limits.name + 1:
                     raise EnvelopeError(f"an element's name is longer than {self._limits.name} bytes", "4.2")
                 break
+            if self._walked >= self._limits.elements + (base + position) // ELEMENT_SIZE:
+                raise EnvelopeError("a document of more and smaller elements than any call has", "4.1", self._walked)
             end = self._element(data, position, name_end, base, clear)
             if end < 0:
                 break
+            self._walked += 1
             position = end
         self._buffer = data[position:]
         self._base = base + position

@@ -11,8 +11,10 @@ class Limits:
     """Sizes in bytes unless said otherwise.
 
     line: an identity or control line. envelope: one inflated document. name: an element's name in a document. text: each of the
-    header fields that the relay reads. depth: nested containers that the walk enters, in levels. streams: data streams of one
-    message, in pieces. stream: the length that one data stream may announce.
+    header fields that the relay reads. depth: nested containers that the walk enters, in levels. elements: of a document that
+    the walk looks at, in pieces; beyond them, only as many as have 16 bytes each on average (a record of 16 KiB can inflate to
+    millions of nothing, and each costs a microsecond). streams: data streams of one message, in pieces. stream: the length
+    that one data stream may announce.
     """
 
     line: int = 1 * KIB
@@ -20,5 +22,6 @@ class Limits:
     name: int = 1 * KIB
     text: int = 4 * KIB
     depth: int = 128
+    elements: int = 64 * KIB
     streams: int = 4096
     stream: int = 1 << 40

@@ -1,5 +1,6 @@
 import datetime as dt
 import errno
+import json
 import os
 import select
 import socket
@@ -16,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from halibut_bytes import REQUEST, deflated, request, response
+from halibut_bytes import REQUEST, deflated, frame, guid, reference, request, response
 from identities import identity
 from json_lines import JsonLines
 from prometheus_client import CollectorRegistry
@@ -67,10 +68,14 @@ class Service:
         self._reactor.advance(FLUSH_AFTER)
         return [line for line in self._log.found if event in (None, line["event"])]
 
-    def calls(self) -> list[str]:
-        """The outcomes in the access log."""
+    def access(self) -> list[dict[str, Any]]:
+        """The lines of the access log."""
         self._reactor.advance(FLUSH_AFTER)
-        return [line["outcome"] for line in self._access.found]
+        return self._access.found
+
+    def calls(self) -> list[str]:
+        """The outcomes in it."""
+        return [line["outcome"] for line in self.access()]
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, labels)
@@ -282,6 +287,32 @@ async def test_a_call_that_fails_is_in_both_logs_once_and_says_whose_fault_it_is
     assert line["side"] == "tentacle"
     assert "(wire.md " in line["detail"]
     assert site.relay.log("caller refused") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_secret_is_in_a_log(site: Site) -> None:
+    """wire.md 10.20: parameters, the endpoint with its proxy password, results, errors and streams."""
+    stream = frame(guid(7), b"secret stream")
+    params = ("secret script", reference(guid(7), 13, typed=True))
+    asks = deflated(request(params, endpoint={"Proxy": {"Password": "secret"}}), level=0) + stream
+    answers = deflated(response("secret result", id=REQUEST_ID, error={"message": "secret error"}), level=0)
+    caller, tentacle = await site.answered()
+    await site.call(caller, tentacle, asks, answers)
+    caller.write(b"secret line\r\n")  # where NEXT belongs
+    assert await site.street.ended(caller) == FIN
+    caller = await site.caller()
+    caller.write(PREAMBLE)
+    caller.write(CLIENT_IDENTITY)
+    await site.hears(tentacle, NEXT)
+    tentacle.write(PROCEED)
+    await site.hears(caller, SERVER_IDENTITY)
+    caller.write(asks)
+    await site.hears(tentacle, asks)
+    tentacle.write(stream)  # where a reply belongs
+    assert await site.street.ended(caller) == FIN
+    assert site.relay.calls() == ["error-reply", "tentacle-broke"]
+    for lines in (site.relay.log(), site.relay.access()):
+        assert "secret" not in json.dumps(lines)
 
 
 @pytest_twisted.ensureDeferred

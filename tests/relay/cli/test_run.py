@@ -27,7 +27,7 @@ def own(tmp_path: Path) -> Iterator[Site]:
 def waiting(made: Site) -> tuple[Peer, Peer]:
     """A caller that was answered, and its Tentacle: a drain waits for them."""
     machine = made.machines[0]
-    caller = machine.keep(Peer.dial(machine.door))
+    caller = machine.keep(Peer.dial(machine.address))
     caller.send(*CALL)
     tentacle = machine.keep(Peer.accept(machine.listener))
     tentacle.expect(*CALL)

@@ -16,6 +16,7 @@ from halibut_bytes import (
     raw_response,
     refused,
     request,
+    response,
     string,
     verdict,
     walked,
@@ -255,6 +256,21 @@ def test_ids_that_are_no_version_4_guids_or_read_as_next(id_: bytes) -> None:
 
 def test_a_negative_length() -> None:
     refused(Kind.REQUEST, raw_request(params=params(element(3, "0", raw_reference(length=-1)))), EnvelopeError)
+
+
+# ---- what it costs to look ----------------------------------------------------------------------------------------------
+
+
+def test_millions_of_tiny_elements_are_not_walked() -> None:
+    nothing = document(b"\x0a\x00" * 200_000)
+    with pytest.raises(EnvelopeError, match="smaller elements than any call has: 7"):
+        walked(Kind.RESPONSE, raw_response(result=element(3, "result", nothing)), (70_000, 140_000))
+
+
+def test_a_long_log_of_short_lines_is() -> None:
+    lines = [{"Source": 0, "Text": "x"} for _ in range(150_000)]
+    data = bson.encode(response(result={"Logs": lines}))
+    assert walked(Kind.RESPONSE, data, range(65536, len(data), 65536)).kind is Kind.RESPONSE
 
 
 # ---- errors say what a log may hold -------------------------------------------------------------------------------------
