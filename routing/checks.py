@@ -62,6 +62,14 @@ def timeouts(defaults: TimeoutsSection, own: TimeoutsSection) -> Timeouts:
     return replace(merged, **{name: min(getattr(merged, name), most) for name in _WITHIN_READY if name not in written})
 
 
+def relay_timeouts(section: RelayTimeoutsSection) -> RelayTimeouts:
+    """The built-in timeouts of the relay, overridden. A `client_hello` that is not given takes no more than `identify`."""
+    merged = replace(RelayTimeouts(), **given(section))
+    if "client_hello" in section.model_fields_set:
+        return merged
+    return replace(merged, client_hello=min(merged.client_hello, merged.identify))
+
+
 def given(section: Section) -> dict[str, Any]:
     """The keys that the file gives, with their values."""
     return {key: getattr(section, key) for key in section.model_fields_set}
@@ -224,12 +232,11 @@ def _ready_is_longest(document: Document, key: Key, section: TimeoutsSection, me
 
 
 def _relay_timeouts(section: RelayTimeoutsSection, document: Document) -> Iterator[Mistake]:
-    merged = replace(RelayTimeouts(), **given(section))
+    merged = relay_timeouts(section)
     if merged.client_hello > merged.identify:
-        culprit = "client_hello" if "client_hello" in section.model_fields_set else "identify"
         hello, identify = show_duration(merged.client_hello), show_duration(merged.identify)
         yield document.mistake(
-            ("relay", "timeouts", culprit),
+            ("relay", "timeouts", "client_hello"),
             f"client_hello is {hello} and identify is {identify}, which must cover it",
             "Make client_hello at most identify.",
         )

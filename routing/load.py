@@ -6,7 +6,7 @@ from pathlib import Path
 from routing import checks, reading, yaml_lines
 from routing.mistakes import ConfigurationError, Mistake
 from routing.schema import Configuration, MachineSection
-from routing.table import Machine, Octopus, Relay, RelayLimits, RelayTimeouts, Table
+from routing.table import Machine, Octopus, Relay, RelayLimits, Table
 from routing.yaml_lines import Document
 
 _MAX_BYTES = 16 * 1024 * 1024
@@ -68,7 +68,7 @@ def _relay(configuration: Configuration, folder: Path) -> Relay:
         access_log=None if relay.access_log == Path("-") else folder / relay.access_log,
         log_level=relay.log_level,
         limits=replace(RelayLimits(), **checks.given(relay.limits)),
-        timeouts=replace(RelayTimeouts(), **checks.given(relay.timeouts)),
+        timeouts=checks.relay_timeouts(relay.timeouts),
     )
 
 

@@ -85,10 +85,10 @@ class Tentacle:
 
     async def stop(self) -> None:
         """Kill the scripts, end every connection, and wait until all of it is gone."""
-        await self._scripts.stop()
         for poller in self._pollers:
             await poller.stop()
         await self._door.stop()
+        await self._scripts.stop()  # last: a call that was still under way could have started one
 
     async def _listening(self, wire: Wire, caller: Caller) -> None:
         if caller.subscription is not None:

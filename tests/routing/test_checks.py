@@ -198,10 +198,6 @@ BAD = {
             "Make client_hello at most identify."
         ),
     ),
-    "identify less than client_hello's default": (
-        configuration(relay=", timeouts: {identify: 5s}"),
-        f"1: relay.timeouts.identify: client_hello is 10s and identify is 5s, {COVER}. Make client_hello at most identify.",
-    ),
 }
 
 
