@@ -142,7 +142,7 @@ def test_what_is_left_out_has_its_default(write: Callable[[str], Path]) -> None:
 
 
 def test_a_short_time_to_identify_bounds_the_client_hello(write: Callable[[str], Path]) -> None:
-    text = SMALL.replace("relay:", "relay:\n  timeouts: {identify: 5s}", 1)
+    text = SMALL.replace("state: /s", "state: /s, timeouts: {identify: 5s}")
     assert load(write(text)).relay.timeouts == RelayTimeouts(client_hello=5.0, identify=5.0, drain=30.0)
 
 
