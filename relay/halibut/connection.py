@@ -226,7 +226,7 @@ class Connection:
             events.append(alone)
             return len(data)
         if not any(side is self._peer for side, _ in due):
-            raise TurnError(f"bytes while {self.state.value} is due", "3.5", data[offset : offset + 20])
+            raise TurnError(f"bytes while {self.state.value} is due", "3.5")
         if self._held:  # of a line that began when it was our turn
             self._line.feed(self._held, 0)
             self._held = b""
@@ -266,7 +266,7 @@ class Connection:
         word = lines.END if (self._held or data[offset:])[0] == lines.END[0] else _EMPTY_LINE
         held = self._held + data[offset : offset + len(word) - len(self._held)]
         if not word.startswith(held):
-            raise TurnError(f"bytes while {self.state.value} is due", "3.5", held)
+            raise TurnError(f"bytes while {self.state.value} is due", "3.5")
         offset += len(held) - len(self._held)
         self._held = b"" if held == word else held
         if held == lines.END:

@@ -26,7 +26,7 @@ class RemoteProtocolError(HalibutError):
     """The peer broke a rule.
 
     Attributes: rule, the place in wire.md that it broke, such as ``"5.2"``; value, what came instead, at most 80 characters,
-    None where it could be a secret.
+    None where it could be a secret: behind the identities, what is out of place may be a piece of a stream (wire.md 10.20).
     """
 
     def __init__(self, message: str, rule: str, value: object = None) -> None:

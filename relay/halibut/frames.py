@@ -80,7 +80,7 @@ class FrameReader:
         elif unit is Unit.STREAM_LENGTH:
             self._take_length(held)
         elif _LENGTH.unpack(held)[0] != self._length:
-            raise StreamError("a stream's closing length differs from its first", "5.2", held.hex())
+            raise StreamError("a stream's closing length differs from its first", "5.2")
         else:
             self._unit = Unit.STREAM_ID
             last = not extra and not self._due

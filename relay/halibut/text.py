@@ -91,9 +91,9 @@ class LineReader:
         held = self._held + data[start:] if before or start else data
         found = held.find(b"\r", max(before - 1, 0))
         if found >= 0 and found + 1 < len(held) and held[found + 1] != 0x0A:
-            raise LineError("a carriage return without a line feed", "2.4", held[:found])
+            raise LineError("a carriage return without a line feed", "2.4")
         if found > self._limit or (found < 0 and len(held) > self._limit):
-            raise LineError(f"a line of more than {self._limit} bytes", "2.8", held[:40])
+            raise LineError(f"a line of more than {self._limit} bytes", "2.8")
         if found < 0 or found + 1 == len(held):
             self._held = held
             return None, len(data)
@@ -135,5 +135,5 @@ def control_line(line: bytes) -> Unit | None:
         return None
     unit = _CONTROL_LINES.get(line)
     if unit is None:
-        raise LineError("not a control line", "3", line)
+        raise LineError(f"not a control line, but {len(line)} other bytes", "3")
     return unit

@@ -7,7 +7,7 @@ from fake_link import FakeLink
 from twisted.internet.task import Clock
 
 from relay.call import Call
-from relay.exchange import Close, Exchange, LeaseHolder
+from relay.exchange import Close, Exchange, LeaseHolder, State
 from relay.halibut.events import Part, Unit
 from relay.halibut.message import Kind, Message, Reference
 from relay.outcomes import Outcome
@@ -184,3 +184,75 @@ class Scene:
         give = self.exchange.request_body if towards == "tentacle" else self.lease.holder.reply_body
         give(count, lambda: done.append(None))
         return lambda: len(done)
+
+
+# ---- the usual way into a state, and what may happen there ----------------------------------------------------------------
+
+REQUEST = envelope(b"request", request_message(), last=True)
+REPLY = envelope(b"reply", reply_message(), last=True)
+STREAM = (Reference(ID, 4),)
+
+
+def acquiring(scene: Scene) -> None:
+    assert scene.exchange.state is State.ACQUIRING
+
+
+def ready(scene: Scene) -> None:
+    scene.lease.ready()
+    assert scene.exchange.state is State.READY
+
+
+def in_request(scene: Scene) -> None:
+    ready(scene)
+    scene.request(envelope(b"req"))
+    assert scene.exchange.state is State.REQUEST
+
+
+def in_call(scene: Scene) -> None:
+    ready(scene)
+    scene.request(REQUEST)
+    assert scene.exchange.state is State.CALL
+
+
+def in_reply(scene: Scene) -> None:
+    in_call(scene)
+    scene.lease.reply(envelope(b"rep"))
+    assert scene.exchange.state is State.REPLY
+
+
+def among_streams(scene: Scene) -> None:
+    in_call(scene)
+    scene.lease.reply(envelope(b"reply", reply_message(streams=STREAM)), *frame(b"body")[:2])
+    scene.caller.among_streams = True
+    assert scene.exchange.state is State.REPLY
+
+
+def delivering(scene: Scene) -> None:
+    in_call(scene)
+    scene.caller.link.fill()
+    scene.lease.reply(REPLY)
+    assert scene.exchange.state is State.DELIVERING
+
+
+def caller_gone(scene: Scene) -> None:
+    scene.exchange.caller_gone("closed")
+
+
+def caller_broke(scene: Scene) -> None:
+    scene.exchange.caller_broke("it said NEXT (wire.md 3)")
+
+
+def relay_stops(scene: Scene) -> None:
+    scene.exchange.stop()
+
+
+def tentacle_gone(scene: Scene) -> None:
+    scene.lease.lose()
+
+
+def tentacle_broke(scene: Scene) -> None:
+    scene.lease.lose(Outcome.TENTACLE_BROKE, "it said PROCEED (wire.md 3)")
+
+
+def lease_fails(scene: Scene) -> None:
+    scene.lease.fail(Outcome.REFUSED)
