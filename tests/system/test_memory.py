@@ -79,7 +79,7 @@ def stops_and_goes_on(stream: Stream, sender: Peer, receiver: Peer) -> None:
     """The receiver reads nothing until the sender has been blocked for a second, and then all of it."""
     sender.send(stream.id, stream.length)
     body = stream.records()
-    assert sender.send_until_blocked(body, still=1.0) < UNDERWAY
+    assert sender.send_until_blocked(body, still=5.0) < UNDERWAY
     with ThreadPoolExecutor() as pool:
         receiving = pool.submit(stream.expect, receiver)
         sender.send_all(body)
