@@ -69,6 +69,10 @@ def private_folder(path: Path) -> None:
         sync_folder(path.parent)
     except FileExistsError:
         pass
+    except FileNotFoundError as error:
+        raise CertificateError(
+            f"{path}: cannot make this folder: {path.parent} is not there. Run: mkdir -p {path.parent}"
+        ) from error
     except OSError as error:
         raise unusable(path, "make this folder", error) from error
     check_folder(path)

@@ -32,8 +32,12 @@ def read_pfx(name: str, data: bytes, password: str | None) -> Identity:
         if key is None:
             raise CertificateError(f"identity {name}: no private key in the PFX. Export it with the private key.")
         return pair(name, key, [certificate, *others] if certificate else others)
-    said = "the password is wrong" if password else "it needs a password, and none was given"
-    raise PasswordError(f"identity {name}: the PFX cannot be opened: {said}, or the file is damaged.")
+    if password:
+        raise PasswordError(f"identity {name}: the PFX cannot be opened: the password is wrong, or the file is damaged.")
+    raise PasswordError(
+        f"identity {name}: the PFX cannot be opened: it needs a password, and none was given, or the file is damaged. "
+        "Save it without one, or import it with 'relay-tentacle identity import'."
+    )
 
 
 def write_pfx(identity: Identity, password: str | None) -> bytes:

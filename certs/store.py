@@ -127,16 +127,22 @@ class IdentityStore:
 
 
 def _find(path: Path, name: str) -> Identity | None:
+    # Whoever may write to the folders could have put a key of their own there. And what is no folder holds no key ever.
+    for folder in (path.parent.parent, path.parent):
+        if not _is_there(folder):
+            return None
+        check_folder(folder)
+    return _existing(path, name) if _is_there(path) else None
+
+
+def _is_there(path: Path) -> bool:
     try:
-        missing = not path.exists()
+        path.stat()
+    except FileNotFoundError:
+        return False
     except OSError as error:
-        raise unusable(path, "look at this file", error) from error
-    if missing:
-        return None
-    # Whoever may write to the folders could have put a key of their own there.
-    check_folder(path.parent.parent)
-    check_folder(path.parent)
-    return _existing(path, name)
+        raise unusable(path, "look at it", error) from error
+    return True
 
 
 def _existing(path: Path, name: str) -> Identity:

@@ -1,5 +1,6 @@
 """Builds the running relay from a routing table, and ends it: start, drain, stop."""
 
+import errno
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -29,6 +30,13 @@ _SIDES: Final = {Outcome.CALLER_BROKE: "caller", Outcome.TENTACLE_BROKE: "tentac
 _TROUBLE: Final = frozenset(Outcome) - {
     Outcome.OK, Outcome.ERROR_REPLY, Outcome.CALLER_LEFT, Outcome.CANCELLED, Outcome.CALLER_SILENT, Outcome.STOPPED,
 }  # fmt: skip
+# Of a door that cannot be opened.
+_REMEDIES: Final = {
+    errno.EADDRINUSE: "Free the port, or give the machine another one in `port`.",
+    errno.EADDRNOTAVAIL: "This host does not have that address: write one that it has in `port`, or the port alone.",
+    errno.EACCES: "Ports below 1024 need the right CAP_NET_BIND_SERVICE: grant it, or choose another one in `port`.",
+}
+_OTHER_REMEDY: Final = "Give the machine another address or port in `port`."
 
 
 class StartError(Exception):
@@ -204,7 +212,7 @@ def _open_all(machines: tuple[Machine, ...]) -> list[socket.socket]:
                 sock.close()
             raise StartError(
                 f"machine {machine.name}: cannot listen on {machine.door}: {error.strerror or error}. "
-                "Free the port, or give the machine another one in `port`."
+                f"{_REMEDIES.get(error.errno or 0, _OTHER_REMEDY)}"
             ) from error
     return sockets
 

@@ -1,7 +1,8 @@
 """A writer of lines that can never block or stop a call: what cannot be written now waits, within bounds, and then is lost.
 
 A pipe, a socket or a terminal is written without blocking, through a descriptor of its own where the system gives one. A file
-is reopened when it was renamed or removed, as log rotation does. What is lost is counted, and said once it can be.
+is reopened when it was renamed or removed, as log rotation does. What is lost is counted, and said there once it can be;
+meanwhile it is said elsewhere, by whoever asked to be told of trouble.
 """
 
 import errno
@@ -10,6 +11,7 @@ import select
 import socket
 import stat
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -105,9 +107,20 @@ class DescriptorSink:
 
 
 class LineWriter:
-    """See above. lost: lines that were, so far."""
+    """See above. lost: lines that were, so far.
 
-    def __init__(self, clock: Clock, sink: Sink, buffer: int = BUFFER) -> None:
+    trouble: called with an error and the lines lost to it so far, once when writing begins to fail, or when lines begin to be
+    lost because nobody reads, and again at the end where more were lost; with None and all that were lost when what waited has
+    been written after all. A reader that is only slow is no trouble.
+    """
+
+    def __init__(
+        self, clock: Clock, sink: Sink, buffer: int = BUFFER, trouble: Callable[[OSError | None, int], None] | None = None
+    ) -> None:
+        self._trouble = trouble
+        self._error: OSError | None = None  # why writing fails, since it does
+        self._lost_before = 0  # lines, until it did
+        self._told = 0  # of lost
         self._clock = clock
         self._sink = sink
         self._most = buffer
@@ -121,7 +134,7 @@ class LineWriter:
     def write_line(self, line: bytes) -> None:
         """Takes one line, without its end; it goes out soon."""
         if self._waiting + len(line) > self._most:
-            self._lose(1)
+            self._lose(1, _blocked())
         else:
             self._waiting += len(line) + 1
             self._lines.append(line)
@@ -130,20 +143,28 @@ class LineWriter:
 
     def flush(self) -> bool:
         """Writes what can be written now; whether that was all."""
+        written = False
         while self._lines or self._rest:
             data = self._rest or self._gather()
             try:
                 taken = self._sink.write(data)
+            except BlockingIOError:
+                self._rest = data
+                return False
             except OSError as error:
                 self._rest = data
-                if error.errno in (errno.EPIPE, errno.EBADF):  # nobody will ever read it
-                    self._drop()
+                # Of a broken pipe nobody will ever read it.
+                self._lose(self._drop() if error.errno in (errno.EPIPE, errno.EBADF) else 0, error)
                 return False
+            written = True
             self._waiting -= taken
             self._rest = data[taken:]
             if self._rest:
                 return False
-        if self._unsaid:
+        if written and self._error:
+            self._error = None
+            self._tell()
+        if self._unsaid and (self._error is None or isinstance(self._error, BlockingIOError)):  # a broken pipe takes no word
             lost, self._unsaid = self._unsaid, 0
             self.write_line(b'{"lost_lines": %d}' % lost)
         return True
@@ -153,7 +174,10 @@ class LineWriter:
         before, end = -1, self._clock.seconds() + LAST
         while not self.flush() and self._waiting != before and self._clock.seconds() < end and self._sink.wait(LAST):
             before = self._waiting
-        self.flush()
+        if not self.flush():
+            self._lose(self._drop(), self._error or _blocked())
+        if self.lost > self._told:
+            self._tell()
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -168,15 +192,27 @@ class LineWriter:
             size += len(line) + 1
         return b"\n".join(lines) + b"\n"
 
-    def _lose(self, count: int) -> None:
+    def _lose(self, count: int, error: OSError) -> None:
+        """So many lines, or none yet, to this error."""
+        begins, before = self._error is None, self.lost
         self.lost += count
         self._unsaid += count
+        if begins:
+            self._error, self._lost_before = error, before
+            self._tell()
 
-    def _drop(self) -> None:
-        self._lose(len(self._lines) + self._rest.count(b"\n"))
+    def _tell(self) -> None:
+        self._told = self.lost
+        if self._trouble:
+            self._trouble(self._error, self.lost - self._lost_before)
+
+    def _drop(self) -> int:
+        """Gives up all that waits; how many lines that were."""
+        count = len(self._lines) + self._rest.count(b"\n")
         self._lines.clear()
         self._rest = b""
         self._waiting = 0
+        return count
 
     def _flush_later(self) -> None:
         self._timer = None
@@ -184,3 +220,7 @@ class LineWriter:
         self.flush()
         if (self._lines or self._rest) and self._timer is None:
             self._timer = self._clock.callLater(MORE_AFTER if self._waiting < before else RETRY_AFTER, self._flush_later)
+
+
+def _blocked() -> OSError:
+    return BlockingIOError(errno.EAGAIN, "its reader does not read, or too slowly")

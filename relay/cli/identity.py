@@ -73,6 +73,8 @@ def import_(
 
     Octopus keeps its trust in a Tentacle whose identity the relay takes over in this way.
     """
+    if machine is not None and octopus is not None:
+        fail("more than one identity is named. Give either --machine NAME or --octopus NAME.")
     table = load_or_exit(config)
     entry = _asked(table, None, machine, octopus)
     if entry is None:
@@ -138,6 +140,8 @@ def _first_line(file: BinaryIO) -> str:
 
 
 def _ask_password(file: Path) -> str:
+    if not sys.stdin.isatty():
+        fail(f"{file}: needs a password, and there is no terminal to ask on. Name a file with it in --password-file.")
     try:
         password: str = click.prompt(f"Password of {file}", hide_input=True, err=True)
     except click.Abort:

@@ -1,5 +1,8 @@
 """The entry point: every command family under one name."""
 
+import os
+import sys
+
 import click
 
 from relay.cli.configuration import check
@@ -13,6 +16,21 @@ from relay.version import VERSION
 @click.version_option(VERSION, prog_name="relay-tentacle")
 def main() -> None:
     """Carries Octopus Deploy's calls to the Tentacles of a private network."""
+    open_standard_descriptors()
+
+
+def open_standard_descriptors() -> None:
+    """Opens /dev/null in place of each standard descriptor that is closed.
+
+    Otherwise the next socket or file would get its number, and be written to as if it were a log.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one: the lower ones are open
+            os.set_inheritable(opened, True)
+            setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8", closefd=False))  # Python has None there
 
 
 for command in (run, check, identity, demo):

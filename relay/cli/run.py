@@ -4,7 +4,7 @@ import gc
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import click
 from prometheus_client import CollectorRegistry
@@ -23,6 +23,8 @@ from relay.cli.exits import fail
 from relay.service import RelayService, StartError
 from relay.transport.listener import raise_descriptor_limit
 
+_OTHER_DESCRIPTORS: Final = 100  # of doors, logs and the reactor itself
+
 
 @click.command()
 @config_option
@@ -35,10 +37,11 @@ def run(config: Path) -> None:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
-    raise_descriptor_limit()
+    descriptors = raise_descriptor_limit()
     writer = LineWriter(reactor, DescriptorSink(STANDARD_ERROR))
     log = make_log(writer, table.relay.log_level, relay=table.relay.name)
     observe_twisted(log)
+    _check_descriptors(log, descriptors, table.relay.limits.connections)
 
     def made(identity: Identity, path: Path) -> None:
         log.warning("made a new identity", name=identity.name, file=str(path), thumbprint=str(identity.thumbprint))
@@ -46,12 +49,18 @@ def run(config: Path) -> None:
     def warn(text: str) -> None:
         log.warning("a private key is open to others", detail=text)
 
+    def trouble(error: OSError | None, lost: int) -> None:
+        if error:
+            log.error("the access log cannot be written", error=error.strerror or str(error), lost=lost)
+        else:
+            log.warning("the access log is written again", lost=lost)
+
     try:
         sink = FileSink(table.relay.access_log) if table.relay.access_log else DescriptorSink(STANDARD_OUTPUT)
     except OSError as error:
         where = table.relay.access_log or "on standard output"
         fail(f"cannot write the access log {where}: {error.strerror}. Name another file in relay.access_log.")
-    access_writer = LineWriter(reactor, sink)
+    access_writer = LineWriter(reactor, sink, trouble=trouble)
     access_log = AccessLog(table.relay.name, access_writer)
     metrics = Metrics(CollectorRegistry())
     metrics.gauge("relay_lost_log_lines", "Lines of the log that could not be written.", lambda: writer.lost)
@@ -67,8 +76,22 @@ def run(config: Path) -> None:
     log.info("running", machines=len(table.machines), config=str(config))
     gc.freeze()  # what was made to start lives as long as the process: no collection need look at it again
     reactor.run(installSignalHandlers=False)
-    for each in (access_writer, writer):
+    for each in (access_writer, writer):  # in this order: the first may have to say in the second that lines were lost
         each.close()
+
+
+def _check_descriptors(log: Log, there: int, connections: int) -> None:
+    """Each caller needs one, and its connection to the Tentacle another."""
+    needed = 2 * connections + _OTHER_DESCRIPTORS
+    if there < needed:
+        log.warning(
+            "too few file descriptors for relay.limits.connections",
+            descriptors=there,
+            needed=needed,
+            connections=connections,
+            remedy=f"Allow {needed} (systemd: LimitNOFILE={needed}, a shell: ulimit -n {needed}), "
+            "or lower relay.limits.connections",
+        )
 
 
 class _Ending:

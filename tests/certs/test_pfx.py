@@ -4,7 +4,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from certs.errors import CertificateError
+from certs.errors import CertificateError, PasswordError
 from certs.identity import Identity
 from certs.pfx import read_pfx, write_pfx
 
@@ -79,3 +79,10 @@ def test_what_cannot_be_read(made: Identity) -> None:
             read_pfx("web01", data, password)
         assert str(raised.value).startswith(f"identity web01: {problem}")
         assert "secret" not in str(raised.value)
+
+
+def test_what_to_do_about_a_password_that_nobody_gives(made: Identity) -> None:
+    """Of a provisioned one nobody can: a running relay has nobody to ask."""
+    with pytest.raises(PasswordError) as raised:
+        read_pfx("web01", write_pfx(made, "secret"), None)
+    assert str(raised.value).endswith(". Save it without one, or import it with 'relay-tentacle identity import'.")

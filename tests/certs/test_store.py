@@ -343,10 +343,26 @@ def test_a_provisioned_one_that_cannot_be_used(store: IdentityStore, made: Made,
 
 def test_a_state_folder_that_cannot_be(tmp_path: Path) -> None:
     file = private(tmp_path / "file", b"")
-    for folder, problem in [(file, "not a folder"), (tmp_path / "no" / "state", "cannot make this folder: No such file")]:
+    missing = f"cannot make this folder: {tmp_path / 'no'} is not there. Run: mkdir -p {tmp_path / 'no'}"
+    for folder, problem in [
+        (file, "not a folder"),
+        (tmp_path / "no" / "state", missing),
+        (file / "state", "cannot look at it: Not a directory"),
+    ]:
         with pytest.raises(CertificateError) as raised:
             IdentityStore(folder, lambda identity, path: None, fail).machine("web01")
         assert str(raised.value).startswith(f"{folder}: {problem}")
+
+
+@pytest.mark.parametrize("below", ["", "machines"])
+def test_what_is_no_folder_is_known_to_whoever_only_looks(store: IdentityStore, tmp_path: Path, below: str) -> None:
+    assert store.find_machine("web01") is None
+    folder = tmp_path / "state" / below
+    if below:
+        (tmp_path / "state").mkdir(mode=0o700)
+    private(folder, b"")
+    with pytest.raises(CertificateError, match=f"^{folder}: not a folder"):
+        store.find_machine("web01")
 
 
 @pytest.mark.parametrize("shared", [0o640, 0o604, 0o644, 0o440, 0o444, 0o755])

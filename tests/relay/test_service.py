@@ -76,8 +76,30 @@ def test_it_starts_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_door_whose_address_is_not_here_is_named(tmp_path: Path) -> None:
     relay = Service(tmp_path, ClockedReactor(), machine(door=Address("192.0.2.1", 11001)))
-    with pytest.raises(StartError, match=r"machine web01: cannot listen on 192\.0\.2\.1:11001: "):
+    with pytest.raises(StartError) as raised:
         relay.service.start()
+    assert str(raised.value) == (
+        "machine web01: cannot listen on 192.0.2.1:11001: Cannot assign requested address. "
+        "This host does not have that address: write one that it has in `port`, or the port alone."
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EACCES, "Ports below 1024 need the right CAP_NET_BIND_SERVICE: grant it, or choose another one in `port`."),
+        (errno.EAFNOSUPPORT, "Give the machine another address or port in `port`."),
+    ],
+)
+def test_other_doors_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str) -> None:
+    def refused(sock: socket.socket, address: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    relay = Service(tmp_path, ClockedReactor(), machine(door=Address("127.0.0.1", 443)))
+    monkeypatch.setattr(socket.socket, "bind", refused)
+    with pytest.raises(StartError) as raised:
+        relay.service.start()
+    assert str(raised.value) == f"machine web01: cannot listen on 127.0.0.1:443: {os.strerror(number)}. {remedy}"
 
 
 def test_an_identity_that_openssl_refuses_is_known_before_anything_runs(tmp_path: Path) -> None:

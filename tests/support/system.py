@@ -165,12 +165,13 @@ class RelayProcess:
     def signal(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
-    def expect_stopped(self, within: float = PATIENCE) -> None:
-        """It ends by itself: exit code 0, and no word of an error of its own."""
+    def expect_stopped(self, within: float = PATIENCE, errors: frozenset[str] = frozenset()) -> None:
+        """It ends by itself: exit code 0, and no word of an error of its own but of these."""
         assert self.process.wait(within) == 0
         self.log.join()
         assert self.log.strange == []
-        assert [line for line in self.log.found if line["level"] in ("error", "critical") or "exception" in line] == []
+        found = [line for line in self.log.found if line["level"] in ("error", "critical") or "exception" in line]
+        assert {line["event"] for line in found} == errors, found
         if self.access:
             self.access.join()
             assert self.access.strange == [], repr(self.access.strange)

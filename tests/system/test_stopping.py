@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from exchanges import Stream, asked, call, told
 from scripted import CLIENT, END, PREAMBLE, Peer
-from system import Machine, site
+from system import Machine, Site, site
 
 LONG = Stream(1 << 20)
 
@@ -172,6 +172,20 @@ def make_calls(machine: Machine, count: int) -> None:
         call(caller, tentacle)
 
 
+UNWRITTEN = "the access log cannot be written"
+
+
+def expect_lost(made: Site, count: int, error: str) -> None:
+    """The relay ends, and the log on standard error has said so many lines of the access log were lost, and why."""
+    for machine in made.machines:
+        machine.close()
+    made.relay.signal()
+    made.relay.expect_stopped(within=3, errors=frozenset({UNWRITTEN}))
+    lines = [line for line in made.relay.log.found if line["event"] == UNWRITTEN]
+    assert {line["error"] for line in lines} == {error}
+    assert lines[-1]["lost"] == count
+
+
 @contextmanager
 def full_pipe() -> Iterator[tuple[int, int]]:
     """A pipe that takes nothing more; its two ends."""
@@ -190,9 +204,7 @@ def test_access_log_that_nobody_reads(tmp_path: Path) -> None:
     with full_pipe() as (_, write), site(tmp_path, stdout=write) as made:
         [machine] = made.machines
         make_calls(machine, 20)
-        machine.close()
-        made.relay.signal()
-        made.relay.expect_stopped(within=3)
+        expect_lost(made, 20, "its reader does not read, or too slowly")
 
 
 def test_access_log_that_is_read_late(tmp_path: Path) -> None:
@@ -212,6 +224,7 @@ def test_access_log_without_a_reader(tmp_path: Path) -> None:
     try:
         with site(tmp_path, stdout=write) as made:
             make_calls(made.machines[0], 20)
+            expect_lost(made, 20, "Broken pipe")
     finally:
         os.close(write)
 
@@ -223,6 +236,28 @@ def test_access_log_on_a_full_disk(tmp_path: Path, where: str) -> None:
         options = {"relay": {"access_log": "/dev/full"}} if named else {"stdout": full.fileno()}
         with site(tmp_path, **options) as made:
             make_calls(made.machines[0], 20)
+            expect_lost(made, 20, "No space left on device")
+
+
+def test_access_log_that_is_written_again(tmp_path: Path) -> None:
+    """A named pipe whose reader goes and comes back."""
+    path = tmp_path / "access"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with site(tmp_path, relay={"access_log": "access"}) as made:
+        os.close(reader)
+        caller, tentacle = made.machines[0].ready()
+        call(caller, tentacle)
+        [line] = made.relay.log.wait(event=UNWRITTEN)
+        assert (line["error"], line["lost"]) == ("Broken pipe", 1)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        made.machines[0].turn(caller, tentacle)
+        call(caller, tentacle)
+        made.relay.log.wait(event="the access log is written again", lost=1)
+        made.machines[0].close()
+        made.relay.signal()
+        made.relay.expect_stopped(errors=frozenset({UNWRITTEN}))
+    os.close(reader)
 
 
 def test_access_log_in_a_file(tmp_path: Path) -> None:

@@ -48,7 +48,11 @@ class Written:
     def __init__(self, sink: Sink | None = None, buffer: int = BUFFER) -> None:
         self.clock = Clock()
         self.sink = FakeSink()
-        self.writer = LineWriter(self.clock, sink or self.sink, buffer)
+        self.told: list[tuple[int | None, int]] = []  # the number of the error, and how many lines were lost
+        self.writer = LineWriter(self.clock, sink or self.sink, buffer, self.trouble)
+
+    def trouble(self, error: OSError | None, lost: int) -> None:
+        self.told.append((error and error.errno, lost))
 
     def line(self, *lines: bytes) -> None:
         for line in lines:
@@ -173,6 +177,76 @@ def test_a_part_of_a_line_that_is_lost_counts_as_one(written: Written) -> None:
     written.pass_time(FLUSH_AFTER + RETRY_AFTER)
     written.pass_time(RETRY_AFTER)
     assert written.writer.lost == 2
+
+
+# ---- trouble that is told -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES])
+def test_that_nothing_can_be_written_is_told_once_and_its_end_too(written: Written, number: int) -> None:
+    for times in (1, 2):
+        written.sink.takes = [error(number), error(errno.EAGAIN), error(errno.EROFS), 2]
+        written.line(b"one")
+        written.pass_time()
+        assert written.told == [(number, 0), (None, 0)] * (times - 1) + [(number, 0)]
+        for _ in range(4):
+            written.pass_time(RETRY_AFTER)
+        assert written.told == [(number, 0), (None, 0)] * times
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EBADF])
+def test_that_nobody_will_ever_read_it_is_told_with_what_was_lost(written: Written, number: int) -> None:
+    written.sink.takes = [error(number), error(number)]
+    written.line(b"one", b"two")
+    written.pass_time()
+    assert written.told == [(number, 2)]
+    written.line(b"three")
+    written.pass_time()
+    assert written.told == [(number, 2)]
+    written.line(b"four")
+    written.pass_time()
+    assert written.told == [(number, 2), (None, 3)]
+
+
+def test_a_slow_reader_is_no_trouble(written: Written) -> None:
+    written.sink.takes = [error(errno.EAGAIN), 2, error(errno.EAGAIN)]
+    written.line(b"one")
+    for _ in range(4):
+        written.pass_time(RETRY_AFTER)
+    assert written.sink.data == b"one\n"
+    assert written.told == []
+
+
+def test_that_a_blocked_reader_begins_to_cost_lines_is_told_once(written: Written) -> None:
+    written.sink.takes = [error(errno.EAGAIN)]
+    written.line(*[b"x" * 99] * 10)
+    written.pass_time()
+    assert written.told == []
+    written.line(b"x" * 99, b"x" * 99)
+    assert written.told == [(errno.EAGAIN, 1)]
+    for _ in range(4):
+        written.pass_time(RETRY_AFTER)
+    assert written.told == [(errno.EAGAIN, 1), (None, 2)]
+
+
+def test_what_is_lost_at_the_end_is_counted_and_told(written: Written) -> None:
+    written.sink.takes = [error(errno.EAGAIN)] * 9
+    written.line(b"one", b"two")
+    written.writer.close()
+    assert written.writer.lost == 2
+    assert written.told == [(errno.EAGAIN, 2)]
+
+
+@pytest.mark.parametrize(("number", "first"), [(errno.ENOSPC, 0), (errno.EPIPE, 1)])
+def test_all_that_was_lost_is_told_at_the_end_where_it_fails_still(written: Written, number: int, first: int) -> None:
+    written.sink.takes = [error(number)] * 9
+    written.sink.reads = True  # as a broken pipe says too
+    written.line(b"one")
+    written.pass_time()
+    written.line(b"two")
+    written.writer.close()
+    assert written.writer.lost == 2
+    assert written.told == [(number, first), (number, 2)]
 
 
 # ---- the end ------------------------------------------------------------------------------------------------------------

@@ -1,11 +1,16 @@
+import io
 import json
 import os
 import pwd
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives import serialization
 
 from certs.identity import Identity
 from certs.pfx import write_pfx
@@ -47,10 +52,17 @@ def store(tmp_path: Path) -> IdentityStore:
 
 @pytest.fixture
 def run(config: Path) -> Run:
-    def run(*arguments: object, typed: str | None = None) -> Result:
+    def run(*arguments: object, typed: str | IO[bytes] | None = None) -> Result:
         return CliRunner().invoke(main, ["identity", *map(str, arguments), "--config", str(config)], input=typed)
 
     return run
+
+
+class Terminal(io.BytesIO):
+    """Standard input that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def private(path: Path, data: bytes) -> Path:
@@ -175,6 +187,20 @@ def test_json(run: Run, store: IdentityStore, tmp_path: Path) -> None:
     assert given["problem"].startswith(f"{tmp_path / 'given.pem'}: mode 0666")
 
 
+@pytest.mark.parametrize("wrong", ["a file", "open to others"])
+def test_a_state_folder_that_run_refuses(run: Run, tmp_path: Path, wrong: str) -> None:
+    state = tmp_path / "state"
+    if wrong == "a file":
+        state.touch(0o600)
+    else:
+        state.mkdir()
+        state.chmod(0o755)
+    result = run("show")
+    assert result.exit_code == 1
+    assert "not made yet" not in result.stdout
+    assert f"machine web01: {state}: {'not a folder' if wrong == 'a file' else 'mode 0755'}" in result.stderr
+
+
 def test_a_configuration_with_mistakes(run: Run, config: Path) -> None:
     config.write_text("relay: {name: r}\n")
     assert run("show").exit_code == 2
@@ -215,7 +241,7 @@ def test_the_password_comes_by_standard_input(run: Run, store: IdentityStore, tm
 def test_a_needed_password_is_asked_for(run: Run, store: IdentityStore, tmp_path: Path, new: Identity) -> None:
     file = private(tmp_path / "key.pfx", write_pfx(new, "secret"))
     file.chmod(0o640)
-    result = run("import", "--machine", "web01", file, typed="secret\n")
+    result = run("import", "--machine", "web01", file, typed=Terminal(b"secret\n"))
     assert result.exit_code == 0
     assert f"Password of {file}: " in result.stderr
     assert "secret" not in result.output
@@ -225,9 +251,29 @@ def test_a_needed_password_is_asked_for(run: Run, store: IdentityStore, tmp_path
 
 def test_nobody_there_to_ask(run: Run, tmp_path: Path, new: Identity) -> None:
     file = private(tmp_path / "key.pfx", write_pfx(new, "secret"))
-    result = run("import", "--machine", "web01", file, typed="")
+    result = run("import", "--machine", "web01", file, typed=Terminal())
     assert result.exit_code == 2
     assert "name a file with --password-file" in result.stderr
+
+
+@pytest.mark.parametrize("encrypted", ["key.pfx", "key.pem"])
+def test_without_a_terminal_it_asks_for_nothing(
+    run: Run, config: Path, store: IdentityStore, tmp_path: Path, new: Identity, encrypted: str
+) -> None:
+    if encrypted == "key.pfx":
+        data = write_pfx(new, "secret")
+    else:
+        secret = serialization.BestAvailableEncryption(b"secret")
+        data = new.key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret)
+    file = private(tmp_path / encrypted, data)
+    command = [sys.executable, "-m", "relay", "identity", "import", "--machine", "web01", file, "--config", config]
+    done = subprocess.run(command, input="secret\n", capture_output=True, text=True, start_new_session=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"relay-tentacle: {file}: needs a password, and there is no terminal to ask on. "
+        "Name a file with it in --password-file.\n"
+    )
+    assert store.find_machine("web01") is None
 
 
 @pytest.mark.parametrize("how", ["typed", "file"])
@@ -235,7 +281,7 @@ def test_a_wrong_password(run: Run, store: IdentityStore, tmp_path: Path, new: I
     file = private(tmp_path / "key.pfx", write_pfx(new, "secret"))
     password = private(tmp_path / "password", b"swordfish")
     options = ["--password-file", password] if how == "file" else []
-    result = run("import", "--machine", "web01", file, *options, typed="swordfish\n")
+    result = run("import", "--machine", "web01", file, *options, typed=Terminal(b"swordfish\n"))
     assert result.exit_code == 1
     assert f"{file}: identity web01: the PFX cannot be opened: the password is wrong" in result.stderr
     assert "swordfish" not in result.output
@@ -282,7 +328,7 @@ def test_what_cannot_be_imported(run: Run, tmp_path: Path) -> None:
         (["--machine", "web01", private(tmp_path / "junk", b"junk")], 1, "no private key in the PEM"),
         (["--machine", "nix", tmp_path / "junk"], 1, "no machine is named nix"),
         ([tmp_path / "junk"], 2, "Give --machine NAME or --octopus NAME."),
-        (["--machine", "web01", "--octopus", "both", tmp_path / "junk"], 2, "more than one identity is named"),
+        (["--machine", "web01", "--octopus", "both", tmp_path / "junk"], 2, "Give either --machine NAME or --octopus NAME.\n"),
     ]
     for arguments, code, said in cases:
         result = run("import", *arguments)

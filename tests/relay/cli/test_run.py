@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from scripted import CLIENT, PREAMBLE, SOON, Peer
-from system import Site, free_ports, site
+from system import Site, eventually, free_ports, site
 
 CALL = [PREAMBLE, CLIENT]
 
@@ -167,6 +167,45 @@ def test_a_log_that_nobody_reads_does_not_stop_calls(tmp_path: Path) -> None:
         caller.close()
         tentacle.expect_end()
         waiting(made)
+        made.relay.log.wait(event="the access log cannot be written", error="Broken pipe")
+        made.machines[0].close()
+        made.relay.signal()
+        made.relay.expect_stopped(errors=frozenset({"the access log cannot be written"}))
+
+
+# ---- what it lives on ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("connections", "warned"), [(50, False), (51, True)])
+def test_too_few_descriptors_are_told(tmp_path: Path, connections: int, warned: bool) -> None:
+    with site(tmp_path, provisioned=False, relay={"limits": {"connections": connections}}, descriptors=200) as made:
+        lines = [line for line in made.relay.log.found if line["event"].startswith("too few file descriptors")]
+    assert len(lines) == warned
+    for line in lines:
+        assert (line["level"], line["descriptors"], line["needed"]) == ("warning", 200, 202)
+        assert "LimitNOFILE=202" in line["remedy"]
+        assert "ulimit -n 202" in line["remedy"]
+        assert "relay.limits.connections" in line["remedy"]
+
+
+def test_closed_standard_descriptors_are_not_taken_by_others(tmp_path: Path) -> None:
+    """A socket or the reactor's own would be written to as a log."""
+    [port] = free_ports(1)
+    path = configuration(tmp_path, port, access_log="access.log")
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "relay", "run", "-c", str(path)]
+    with subprocess.Popen(command) as process:
+        try:
+            eventually(lambda: accepts(port), lambda: "it does not listen")
+            files = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)]
+        finally:
+            process.terminate()
+    assert files == ["/dev/null"] * 3
+    assert process.returncode == 0
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 # ---- what it cannot start with ------------------------------------------------------------------------------------------
@@ -187,6 +226,13 @@ def test_a_port_that_is_in_use(tmp_path: Path) -> None:
             f"relay-tentacle: machine web01: cannot listen on 127.0.0.1:{port}: Address already in use. "
             "Free the port, or give the machine another one in `port`.\n"
         )
+
+
+def test_a_missing_parent_of_the_state_folder(tmp_path: Path) -> None:
+    [port] = free_ports(1)
+    state = tmp_path / "no" / "state"
+    said = fails(configuration(tmp_path, port, state=str(state)))
+    assert said.endswith(f"{state}: cannot make this folder: {state.parent} is not there. Run: mkdir -p {state.parent}\n")
 
 
 def test_an_access_log_that_cannot_be_written(tmp_path: Path) -> None:
