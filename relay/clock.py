@@ -1,5 +1,6 @@
 """What we use of Twisted's reactor, typed. Its own interfaces are zope's, which a type checker cannot read."""
 
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -20,6 +21,14 @@ class Clock(Protocol):
     def seconds(self) -> float: ...
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Timer: ...  # noqa: A002 (Twisted's name)
+
+
+def keep_monotonic(reactor: Any) -> None:
+    """Makes a reactor's clock one that no change of the system's time moves.
+
+    Twisted's own is the wall clock: a step of it, or a suspended machine, would end or hold up every wait at once.
+    """
+    reactor.seconds = time.monotonic
 
 
 class Reactor(Clock, Protocol):

@@ -93,8 +93,11 @@ class LeaseHolder(Protocol):
 class Back(Protocol):
     """Where a machine's Tentacle is had from."""
 
-    def acquire(self, call: Call, deadline: float, holder: LeaseHolder) -> Lease:
-        """Claims a connection. The holder is told later, never from within, and by the deadline (the reactor's clock)."""
+    def acquire(self, call: Call, deadline: float, holder: LeaseHolder, again: bool = False) -> Lease:
+        """Claims a connection. The holder is told later, never from within, and by the deadline (the reactor's clock).
+
+        again: one that it had was lost before its request; it goes before all who wait.
+        """
 
 
 class Caller(Protocol):
@@ -207,7 +210,8 @@ class Exchange:
         self._caller.link.resume(_NO_BACK)
 
     def lease_failed(self, outcome: Outcome, detail: str) -> None:
-        self._end(_Gone.TENTACLE, outcome, detail)
+        # A caller that was told that a back is ready sees its connection close in the call, whatever the next one's trouble.
+        self._end(_Gone.TENTACLE, Outcome.TENTACLE_GONE if self._answered else outcome, detail)
 
     def reply_part(self, part: Part) -> None:
         call = self.call
@@ -236,7 +240,7 @@ class Exchange:
             self.state = State.ACQUIRING
             self.call.ready = 0.0
             self._caller.link.pause(_NO_BACK)
-            self._lease = self._back.acquire(self.call, self._deadline, self)
+            self._lease = self._back.acquire(self.call, self._deadline, self, again=True)
             return
         self._end(_Gone.TENTACLE, outcome, detail)
 
@@ -347,8 +351,8 @@ class Exchange:
         back = (0, 0)
         if self.state not in (State.ACQUIRING, State.DELIVERING, State.ENDED):
             link = self._lease.link
-            back = (link.pump_left, link.unsent)
-        return (call.request_bytes, call.reply_bytes, caller.pump_left, caller.unsent, *back)
+            back = (link.pump_left, link.unread)
+        return (call.request_bytes, call.reply_bytes, caller.pump_left, caller.unread, *back)
 
     def _check_stall(self, before: tuple[int, ...]) -> None:
         """The Tentacle has closed: the caller gets what it had left as long as it takes it."""
@@ -374,6 +378,8 @@ class Exchange:
         self.call.request_bytes -= self._caller.link.pump_left  # of a body that the end cuts short
         if self.state is State.REPLY:
             self.call.reply_bytes -= self._lease.link.pump_left
+        if self.state is State.CALL and back_close is Close.FIN and self._lease.link.backlogged:
+            back_close = Close.RST  # the request's end has not gone out: a flush would let it run
         if back_close is not Close.GONE:
             self._lease.abort(back_close)
         self._close(outcome or usual, detail, caller_close)

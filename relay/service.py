@@ -172,8 +172,8 @@ class RelayService:
     async def drain(self) -> None:
         """Lets the calls in flight end, for as long as ``relay.timeouts.drain`` says; new ones find the doors closed."""
         self._log.info("draining", exchanges=self._in_flight(), connections=self._connections)
-        for back in self._backs.values():
-            back.close_idle()
+        for back in self._backs.values():  # before the doors: no back dials for a caller that is about to be closed
+            back.stop()
         for door in self._doors:
             door.drain()
         if self._connections:
@@ -188,7 +188,7 @@ class RelayService:
         loop, self._loop = self._loop, None
         if loop is None:
             return
-        for back in self._backs.values():  # before the doors: no back dials for a caller that is about to be closed
+        for back in self._backs.values():
             back.stop()
         for door in self._doors:
             door.stop()

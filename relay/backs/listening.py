@@ -84,10 +84,10 @@ class ListeningBack:
 
     # ---- claims -----------------------------------------------------------------------------------------------------
 
-    def acquire(self, call: Call, deadline: float, holder: LeaseHolder) -> ListeningLease:
+    def acquire(self, call: Call, deadline: float, holder: LeaseHolder, again: bool = False) -> ListeningLease:
         lease = ListeningLease(self, call, deadline, holder)
-        if self._queue or not self._serve(lease):
-            self._queue.append(lease)
+        if (self._queue and not again) or not self._serve(lease):
+            (self._queue.appendleft if again else self._queue.append)(lease)
             self._watch_deadline(lease)
         return lease
 
@@ -145,12 +145,15 @@ class ListeningBack:
         connection = lease.connection
         assert connection is not None
         del self._leases[connection]
-        if not connection.reusable or self._stopped:
+        if not connection.reusable:
             connection.close(Close.FIN)
         else:
             connection.rest()
-            self._idle.append(connection)
-            self._watch_idle()
+            if self._stopped:
+                connection.close(Close.FIN)
+            else:
+                self._idle.append(connection)
+                self._watch_idle()
         self._serve_queue()
 
     def _drop(self, lease: ListeningLease, close: Close) -> None:
@@ -216,7 +219,7 @@ class ListeningBack:
         self._prove_timer = None
         now, limit = self._loop.reactor.seconds(), self._machine.timeouts.prove
         proving = [connection for connection in self._leases if connection.state is State.PROVING]
-        late = [connection for connection in proving if now - connection.since >= limit]
+        late = [connection for connection in proving if connection.since + limit <= now]
         if late:
             self.close_idle()  # they would keep the next caller waiting just as long
         for connection in reversed(late):  # each goes to the head of the queue: the one that came first last
@@ -234,8 +237,8 @@ class ListeningBack:
 
     def _check_idle(self) -> None:
         self._idle_timer = None
-        latest = self._loop.reactor.seconds() - self._machine.timeouts.back_idle
-        for connection in [connection for connection in self._idle if connection.since <= latest]:
+        now, limit = self._loop.reactor.seconds(), self._machine.timeouts.back_idle
+        for connection in [connection for connection in self._idle if connection.since + limit <= now]:
             self._idle.remove(connection)
             connection.close(Close.FIN)
         self._watch_idle()

@@ -20,10 +20,14 @@ from relay.admin.twisted_log import observe_twisted
 from relay.admin.writer import STANDARD_ERROR, STANDARD_OUTPUT, DescriptorSink, FileSink, LineWriter
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import fail
+from relay.clock import keep_monotonic
 from relay.service import RelayService, StartError
 from relay.transport.listener import raise_descriptor_limit
 
 _OTHER_DESCRIPTORS: Final = 100  # of doors, logs and the reactor itself
+
+
+LOOKUPS: Final = 64  # names that are looked up at once; a dead name holds its place until the system gives it up
 
 
 @click.command()
@@ -37,6 +41,8 @@ def run(config: Path) -> None:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
+    keep_monotonic(reactor)
+    reactor.suggestThreadPoolSize(LOOKUPS)
     descriptors = raise_descriptor_limit()
     writer = LineWriter(reactor, DescriptorSink(STANDARD_ERROR))
     log = make_log(writer, table.relay.log_level, relay=table.relay.name)

@@ -208,9 +208,12 @@ class ListeningFront:
 
     def stop(self) -> None:
         """Closes it now, whatever it does."""
+        cut = self.among_streams
         if self._exchange:
             self._exchange.stop()
         self._close(Close.FIN)
+        if cut:  # the process may end before all that was written has gone out, and its FIN must not stand there (wire.md 5.7)
+            self.link.abortConnection()
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 

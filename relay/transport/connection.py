@@ -10,9 +10,12 @@ Rules:
    FIN we read on for a while: a close with unread bytes would be a reset, and could destroy what the peer has not read yet.
 """
 
+import fcntl
 import os
 import socket
 import struct
+import sys
+import termios
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
@@ -137,6 +140,8 @@ class TLSConnection:
     def readable(self) -> None:
         if self._state is not State.OPEN:
             self._readable_closing()
+            return
+        if self._paused:  # the event was there before the pause
             return
         receive, wanted = self._tls.recv, RECORD
         for _ in range(READS_PER_TURN):
@@ -284,6 +289,12 @@ class TLSConnection:
     def unsent(self) -> int:
         return sum(len(data) for data in self._unsent)
 
+    @property
+    def unread(self) -> int:
+        if self._state is State.CLOSED:
+            return 0
+        return self.unsent + int.from_bytes(fcntl.ioctl(self._fileno, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
     def loseConnection(self, reset: bool = False) -> None:
         if self._state is State.OPEN:
             self._watching = False
@@ -323,7 +334,7 @@ class TLSConnection:
 
     def _watch_progress(self, before: int = 0) -> None:
         """While what is left shrinks, it may go on; a peer that takes nothing for STALL seconds is reset."""
-        left = self.unsent
+        left = self.unread
         if left == before:
             self.abortConnection()
             return

@@ -50,8 +50,8 @@ class Link(Protocol):
         """How many of them are still to come."""
 
     @property
-    def unsent(self) -> int:
-        """How many bytes were written and have not gone out."""
+    def unread(self) -> int:
+        """How many bytes were written and the peer's system has not taken: a slow peer's megabytes in our kernel among them."""
 
     def loseConnection(self, reset: bool = False) -> None:
         """Closes as soon as all that was written has gone out: with a bare FIN, or a reset. Resets where it does not go."""

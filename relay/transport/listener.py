@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -18,6 +19,7 @@ PAUSE: Final = 0.2  # seconds without accepting, where no descriptor was free
 BACKLOG: Final = 1024
 _NO_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _ANY: Final = ""
+_log = Logger()
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -114,7 +116,11 @@ class Listener:
                     self._starved(error)
                     return
                 continue  # that caller has gone already; the next may wait
-            self._accepted(sock, address_text(address))
+            try:
+                self._accepted(sock, address_text(address))
+            except Exception:  # a bug of ours costs this caller, and not the door
+                _log.failure("a caller could not be let in")
+                sock.close()
 
     def _pause(self) -> None:
         self._reactor.removeReader(self)

@@ -94,7 +94,16 @@ class Poller:
                     polled.readable()
             except Exception as error:  # a bug of ours ends the connection that showed it, and no other
                 _log.failure("a connection's event failed")
-                polled.failed(error)
+                self._end(descriptor, polled, error)
+
+    def _end(self, descriptor: int, polled: Polled, error: Exception) -> None:
+        try:
+            polled.failed(error)
+        except Exception:  # or this would end the poller, and with it all connections
+            _log.failure("a connection could not be ended")
+            self.ask(descriptor, polled, 0)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Required of a descriptor. An epoll has no peer that it could lose."""
+        """Required of a descriptor. An epoll has no peer that it could lose; whatever happened, the others need it."""
+        if not self._epoll.closed:
+            self._reactor.addReader(self)

@@ -165,7 +165,7 @@ def test_where_the_replacement_fails_the_caller_is_closed(scene: Scene) -> None:
     scene.lease.lose()
     scene.take_story()
     scene.lease.fail(Outcome.REFUSED)
-    assert scene.take_story() == ["finished refused", "caller fin"]
+    assert scene.take_story() == ["finished tentacle-gone", "caller fin"]  # it was told that one was ready
     assert scene.call.ready == 0.0  # of the back that counts there was none
 
 

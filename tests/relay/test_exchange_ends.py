@@ -103,6 +103,15 @@ def test_an_early_end_says_why_and_when(scene: Scene, event: Callable[[Scene], N
     assert scene.call.ended == BEGAN + 7
 
 
+@pytest.mark.parametrize(("event", "word"), [(caller_gone, "cancelled"), (relay_stops, "stopped")])
+def test_a_request_whose_end_has_not_gone_out_never_arrives(scene: Scene, event: Callable[[Scene], None], word: str) -> None:
+    in_call(scene)
+    scene.lease.link.fill(1000)
+    scene.take_story()
+    event(scene)
+    assert scene.take_story()[:2] == ["abort rst", f"finished {word}"]
+
+
 # ---- a Tentacle that has closed, and a caller that is slow --------------------------------------------------------------
 
 

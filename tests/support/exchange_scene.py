@@ -113,7 +113,7 @@ class FakeBack:
         self._story = story
         self.leases: list[FakeLease] = []
 
-    def acquire(self, call: Call, deadline: float, holder: LeaseHolder) -> FakeLease:
+    def acquire(self, call: Call, deadline: float, holder: LeaseHolder, again: bool = False) -> FakeLease:
         self._story.append("acquire")
         lease = FakeLease(self._story, holder, deadline)
         self.leases.append(lease)

@@ -112,6 +112,10 @@ class FakeLink:
             self._owner.peerClosed()
         self.deliver()
 
+    @property
+    def unread(self) -> int:
+        return self.unsent
+
     # ---- inside -----------------------------------------------------------------------------------------------------
 
     @property

@@ -136,6 +136,24 @@ def test_second_signal(tmp_path: Path) -> None:
         machine.expect_outcomes("stopped")
 
 
+def test_second_signal_while_a_caller_is_slow(tmp_path: Path) -> None:
+    """What it has not taken of a stream is lost, and RST stands there, never FIN: old receivers would spin on it."""
+    with site(tmp_path) as made:
+        [machine] = made.machines
+        stream = Stream(40 << 20)
+        caller, tentacle = in_call(machine)
+        tentacle.send(stream.downloaded, stream.id, stream.length)
+        tentacle.send_until_blocked(stream.records(), still=0.2)
+        made.relay.signal()
+        made.relay.log.wait(event="draining")
+        made.relay.signal()
+        made.relay.expect_stopped(within=2)
+        for _ in caller.receive_until_reset():
+            pass
+        machine.expect_outcomes("stopped")
+        tentacle.reset()
+
+
 def test_second_signal_with_many_connections(tmp_path: Path) -> None:
     """Some in the middle of calls, one dialling, one queued, one without a word: all of them go."""
     with site(tmp_path, defaults={"limits": {"connections": 4}}) as made:

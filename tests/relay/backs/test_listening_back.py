@@ -376,6 +376,24 @@ def test_no_more_connections_than_the_limit_and_callers_wait_in_order(dials: Dia
     assert len(pool.back) == 2
 
 
+def test_whoever_had_a_connection_and_lost_it_goes_before_those_that_wait(dials: Dials) -> None:
+    pool = Pool(dials, connections=1)
+    had, link = pool.served()
+    waits = pool.acquire("waits")
+    other = pool.acquire("other")
+    link.lose()
+    assert had.told[-1].startswith("lost")
+    again = pool.back.acquire(had.call, had.call.began + READY, had, again=True)
+    pool.dials[1].identifies()
+    assert waits.told == ["ready"]  # it had its turn already
+    waits.lease.abort(Close.FIN)
+    pool.dials[2].identifies()
+    assert (had.told[-1], other.told) == ("ready", [])
+    again.abort(Close.FIN)
+    other.lease.abort(Close.FIN)
+    pool.check_nothing_is_left()
+
+
 def test_whoever_comes_later_does_not_get_before_those_that_wait(dials: Dials) -> None:
     pool = Pool(dials, connections=1)
     served, link = pool.served()

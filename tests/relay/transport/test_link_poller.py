@@ -183,3 +183,26 @@ async def test_asking_for_nothing_twice_and_behind_the_stop(polls: Polls) -> Non
     polls.poller.ask(ours.fileno(), watched, 0)
     assert len(polls.poller) == 0
     assert polls.poller.fileno() == -1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_cannot_even_be_ended_costs_no_other(polls: Polls) -> None:
+    ours, theirs, broken = polls.pair()
+    other, its_peer, fine = polls.pair()
+
+    def fail() -> None:
+        raise RuntimeError("first")
+
+    def fail_again(error: Exception) -> None:
+        raise RuntimeError("second")
+
+    broken.act = fail
+    setattr(broken, "failed", fail_again)  # noqa: B010 (a method of this one only)
+    polls.poller.ask(ours.fileno(), broken, READ)
+    polls.poller.ask(other.fileno(), fine, READ)
+    theirs.send(b"x")
+    await polls.changes.until(lambda: bool(broken.told))
+    await turns(2)
+    its_peer.send(b"x")
+    await polls.changes.until(lambda: bool(fine.told))
+    assert len(polls.poller) == 1
