@@ -11,7 +11,6 @@ Rules:
 """
 
 import fcntl
-import os
 import socket
 import struct
 import sys
@@ -24,7 +23,7 @@ from typing import Final
 from OpenSSL import SSL, crypto
 
 from relay.clock import Timer
-from relay.transport.errors import HandshakeError, PeerClosedError
+from relay.transport.errors import HandshakeError, PeerClosedError, cause
 from relay.transport.interface import Link, Receiver
 from relay.transport.loop import Loop
 from relay.transport.poller import CLOSED, READ, WRITE
@@ -117,7 +116,7 @@ class TLSConnection:
             self._set_writing(True)
             return
         except (SSL.Error, OSError) as error:
-            self._lose(HandshakeError(_cause(error)))
+            self._lose(HandshakeError(cause(error)))
             return
         self._state = State.OPEN
         self._set_writing(False)
@@ -157,7 +156,7 @@ class TLSConnection:
                 self._set_reading(False)
                 return
             except (SSL.Error, OSError) as error:
-                self._lose(PeerClosedError(_cause(error)))
+                self._lose(PeerClosedError(cause(error)))
                 return
             if left:
                 self._pumped(data, left)
@@ -248,7 +247,7 @@ class TLSConnection:
             except (SSL.WantWriteError, SSL.WantReadError):
                 return data
             except (SSL.Error, OSError) as error:
-                self._loop.reactor.callLater(0, self._lose, PeerClosedError(_cause(error)))  # never from within a write
+                self._loop.reactor.callLater(0, self._lose, PeerClosedError(cause(error)))  # never from within a write
                 self._state = State.BROKEN
                 return None
             if sent == len(data):
@@ -399,16 +398,3 @@ class TLSConnection:
     def _ask(self) -> None:
         events = READ if self._reading else CLOSED if self._watching else 0
         self._loop.poller.ask(self._fileno, self, events | WRITE if self._writing else events)
-
-
-def _cause(error: Exception) -> str:
-    """What happened, in a few words, whatever OpenSSL or the system called it."""
-    if isinstance(error, SSL.ZeroReturnError):
-        return "closed"
-    if isinstance(error, SSL.SysCallError):
-        number = error.args[0] if error.args else -1
-        return "closed" if number == -1 else os.strerror(number)
-    if isinstance(error, SSL.Error):
-        reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
-        return "; ".join(reason[-1] for reason in reasons) or "closed"
-    return str(error) or type(error).__name__

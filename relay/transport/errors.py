@@ -7,6 +7,10 @@ TransportError
 +-- PeerClosedError        FIN, close_notify or RST of the peer, or an error of the socket
 """
 
+import os
+
+from OpenSSL import SSL
+
 
 class TransportError(Exception):
     """Base of all. The text says what happened, without addresses: who reports it knows them."""
@@ -34,3 +38,16 @@ class WrongCertificateError(TransportError):
 
 class PeerClosedError(TransportError):
     """The peer has closed."""
+
+
+def cause(error: Exception) -> str:
+    """What happened, in a few words, whatever OpenSSL or the system called it."""
+    if isinstance(error, SSL.ZeroReturnError):
+        return "closed"
+    if isinstance(error, SSL.SysCallError):
+        number = error.args[0] if error.args else -1
+        return "closed" if number == -1 else os.strerror(number)
+    if isinstance(error, SSL.Error):
+        reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
+        return "; ".join(reason[-1] for reason in reasons) or "closed"
+    return str(error) or type(error).__name__
