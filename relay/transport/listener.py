@@ -1,7 +1,6 @@
 """A listening socket that stops accepting while it must, and counts why: descriptors, or handshakes that wait."""
 
 import errno
-import os
 import resource
 import socket
 from collections.abc import Callable
@@ -143,8 +142,3 @@ def raise_descriptor_limit() -> int:
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
-
-
-def open_descriptors() -> int:
-    """How many this process has open."""
-    return len(os.listdir("/proc/self/fd"))

@@ -424,6 +424,27 @@ async def test_a_stop_dials_for_nobody(tmp_path: Path, nothing_left: None) -> No
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_drain_dials_for_nobody(tmp_path: Path, nothing_left: None) -> None:
+    """Callers that still wait for the Tentacle are closed one by one, and each frees a place that others wait for."""
+    site = Site(tmp_path)
+    callers = [await site.caller() for _ in range(site.machine.limits.connections + 3)]
+    for caller in callers:
+        caller.write(PREAMBLE)
+        caller.write(CLIENT_IDENTITY)
+    await site.street.spin(lambda: site.relay.metric("relay_exchanges_in_flight") == len(callers))
+    dials = site.take_dials()
+    assert len(dials) == site.machine.limits.connections
+    await site.drained()
+    await turns(20)
+    assert not site.dialled()
+    for dial in dials:
+        dial.close()
+    site.service.stop()
+    assert site.relay.calls() == ["stopped"] * len(callers)
+    await site.clean()
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_was_not_summed_up_is_at_the_end(site: Site) -> None:
     for port in range(3):
         site.service.refused(Refusal.NOT_TLS, "web01", f"192.0.2.1:{port}", "not TLS")

@@ -103,6 +103,13 @@ class Site:
         """The relay has dialled the Tentacle, which has not accepted it yet."""
         return bool(select.select([self._listener], [], [], 0)[0])
 
+    def take_dials(self) -> list[socket.socket]:
+        """What the relay has dialled by now; the Tentacle says nothing to it."""
+        taken = []
+        while self.dialled():
+            taken.append(self._listener.accept()[0])
+        return taken
+
     async def hears(self, peer: TlsPeer, data: bytes) -> None:
         """This comes, and nothing else."""
         await self.changes.until(lambda: len(peer.data) >= len(data))

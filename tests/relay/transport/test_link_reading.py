@@ -117,6 +117,19 @@ async def test_a_paused_link_notices_the_close_and_keeps_what_came_before(wires:
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_event_from_before_the_pause_reads_nothing(wires: Wires) -> None:
+    """One batch of events can hold both: another link's, which pauses this one, and this one's own."""
+    end, peer = await wires.accepted()
+    end.link.pause("backlog")
+    peer.write(b"data")
+    await wires.changes.until(lambda: not peer.unsent)
+    end.link.readable()
+    assert end.receiver.chunks == []
+    end.link.resume("backlog")
+    await wires.changes.until(lambda: end.receiver.chunks == [b"data"])
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_close_is_noticed_at_once_where_it_came_before_the_pause(wires: Wires) -> None:
     end, peer = await wires.accepted()
     end.receiver.on_data = lambda data: end.link.pause("backlog")

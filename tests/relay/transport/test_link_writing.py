@@ -140,6 +140,18 @@ async def test_unsent_shrinks_as_the_peer_reads(wires: Wires) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_the_kernel_still_holds_counts_as_unread(wires: Wires) -> None:
+    """A slow peer empties the kernel's queue long before the socket takes more: that is progress as well."""
+    end, peer = await wires.accepted(buffers=SMALL)
+    await turns()
+    assert (end.link.unsent, end.link.unread) == (0, 0)
+    fill(end, peer, least=200_000)
+    assert end.link.unread > end.link.unsent
+    end.link.abortConnection()
+    assert end.link.unread == 0
+
+
+@pytest_twisted.ensureDeferred
 async def test_reading_goes_on_while_writing_has_to_wait(wires: Wires) -> None:
     end, peer = await wires.accepted(buffers=SMALL)
     fill(end, peer)
