@@ -73,9 +73,9 @@ class RelayService:
 
     def start(self) -> None:
         """Opens every door, or none. Raises StartError."""
-        sockets = _open_all(self._table.machines)
+        opened = _open_all(self._table.machines)
         loop = self._loop = Loop(self._reactor, self._table.relay.limits.handshakes)
-        for machine, sock in zip(self._table.machines, sockets, strict=True):
+        for machine, sock in opened:
             context = _once(server_context, self._octopus_facing[machine.name])
             self._doors.append(PortDoor(loop, sock, machine, self._table.relay.timeouts, context, self))
             self._log.info(
@@ -201,20 +201,22 @@ class RelayService:
         self._log.info("stopped")
 
 
-def _open_all(machines: tuple[Machine, ...]) -> list[socket.socket]:
-    """A listening socket for each machine's door, or none at all."""
-    sockets: list[socket.socket] = []
+def _open_all(machines: tuple[Machine, ...]) -> list[tuple[Machine, socket.socket]]:
+    """A listening socket for each machine that has a door of its own, or none at all."""
+    opened: list[tuple[Machine, socket.socket]] = []
     for machine in machines:
+        if machine.door is None:
+            continue
         try:
-            sockets.append(listening_socket(machine.door.host, machine.door.port))
+            opened.append((machine, listening_socket(machine.door.host, machine.door.port)))
         except OSError as error:
-            for sock in sockets:
+            for _, sock in opened:
                 sock.close()
             raise StartError(
                 f"machine {machine.name}: cannot listen on {machine.door}: {error.strerror or error}. "
                 f"{_REMEDIES.get(error.errno or 0, _OTHER_REMEDY)}"
             ) from error
-    return sockets
+    return opened
 
 
 def _once(make: Callable[[Identity], SSL.Context], identity: Identity) -> Callable[[], SSL.Context]:

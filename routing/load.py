@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from routing import checks, reading, yaml_lines
 from routing.mistakes import ConfigurationError, Mistake
-from routing.schema import Configuration, MachineSection
-from routing.table import Machine, Octopus, Relay, RelayLimits, Table
-from routing.yaml_lines import Document
+from routing.schema import Configuration, MachineSection, OctopusSection
+from routing.table import Machine, Octopus, Places, Relay, RelayLimits, Table
+from routing.yaml_lines import Document, Key
 
 _MAX_BYTES = 16 * 1024 * 1024
 
@@ -54,10 +55,28 @@ def _unreadable(path: Path, problem: str, remedy: str, line: int = 0) -> Configu
 def _table(configuration: Configuration, document: Document) -> Table:
     folder = document.file.absolute().parent
     octopus = {
-        entry.name: Octopus(entry.name, checks.pins(entry), _below(folder, entry.identity)) for entry in configuration.octopus
+        entry.name: Octopus(
+            entry.name, checks.pins(entry), _below(folder, entry.identity), _places(document, ("octopus", index))
+        )
+        for index, entry in enumerate(configuration.octopus)
     }
-    machines = [_machine(configuration, section, octopus, folder) for section in configuration.machines]
-    return Table(_relay(configuration, folder), tuple(octopus.values()), tuple(machines), document.file)
+    machines = [
+        _machine(configuration, section, octopus, folder, _places(document, ("machines", index)))
+        for index, section in enumerate(configuration.machines)
+    ]
+    relay = _relay(configuration, folder)
+    return Table(relay, tuple(octopus.values()), tuple(machines), document.file, files=(document.file,))
+
+
+def _octopus(section: OctopusSection, folder: Path, places: Places) -> Octopus:
+    return Octopus(section.name, checks.pins(section), _below(folder, section.identity), places)
+
+
+def _places(document: Document, entry: Key) -> Places:
+    written: Any = document.data
+    for part in entry:
+        written = written[part]
+    return Places(document.file, document.line(entry), {key: document.line((*entry, key)) for key in written})
 
 
 def _relay(configuration: Configuration, folder: Path) -> Relay:
@@ -72,7 +91,9 @@ def _relay(configuration: Configuration, folder: Path) -> Relay:
     )
 
 
-def _machine(configuration: Configuration, section: MachineSection, octopus: dict[str, Octopus], folder: Path) -> Machine:
+def _machine(
+    configuration: Configuration, section: MachineSection, octopus: dict[str, Octopus], folder: Path, places: Places
+) -> Machine:
     defaults = configuration.defaults
     return Machine(
         name=section.name,
@@ -84,6 +105,7 @@ def _machine(configuration: Configuration, section: MachineSection, octopus: dic
         identity=_below(folder, section.identity),
         limits=checks.limits(defaults.limits, section.limits),
         timeouts=checks.timeouts(defaults.timeouts, section.timeouts),
+        places=places,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 from certs.thumbprint import Thumbprint
 from routing.addresses import Address
@@ -63,6 +64,33 @@ class RelayTimeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is declared. line: from 1."""
+
+    file: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where an entry is declared, and each of its keys: `keys` has the line of each one that the file gives."""
+
+    file: Path
+    line: int
+    keys: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, *keys: str) -> Place:
+        """The place of the first of these keys that the file gives; else that of the entry."""
+        return Place(self.file, next((self.keys[key] for key in keys if key in self.keys), self.line))
+
+
+NOWHERE: Final = Places(Path(), 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Relay:
     """The relay itself. `state` holds the identities; an `access_log` of None is standard output."""
 
@@ -81,12 +109,14 @@ class Octopus:
     name: str
     thumbprints: tuple[Thumbprint, ...]
     identity: Path | None
+    places: Places = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One route: callers at `door`, if they are one of `octopus`, reach the Tentacle at `tentacle`.
+    """One route: callers at its doors, if they are one of `octopus`, reach the Tentacle at `tentacle`.
 
+    It has a `door` of its own, or a `host` (lower case), which is the SNI name that means it on the shared door, or both.
     `thumbprints` are the pins of its Tentacle. `identity` is the provisioned identity that Octopus sees, if any.
     """
 
@@ -94,10 +124,12 @@ class Machine:
     tentacle: Address
     thumbprints: tuple[Thumbprint, ...]
     octopus: tuple[Octopus, ...]
-    door: Address
+    door: Address | None
     identity: Path | None
     limits: Limits
     timeouts: Timeouts
+    host: str | None = None
+    places: Places = field(default=NOWHERE, compare=False, repr=False)
 
     def octopus_of(self, der: bytes) -> Octopus | None:
         """Which of the machine's octopus entries has this certificate (DER). None: deny (design rule 7)."""
@@ -109,18 +141,26 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Everything in one configuration file, `source`. Names of machines and of octopus entries are unique, and so are doors."""
+    """Everything in one configuration. Names of machines and of octopus entries are unique, and so are doors.
+
+    source: the main file. front: the shared door, where the SNI name says which machine is meant. admin: where metrics and
+    health are served.
+    files: all files that were read, `source` first.
+    """
 
     relay: Relay
     octopus: tuple[Octopus, ...]
     machines: tuple[Machine, ...]
     source: Path
-    doors: Mapping[Address, Machine] = field(init=False, repr=False, compare=False)
+    front: Address | None = None
+    admin: Address | None = None
+    files: tuple[Path, ...] = ()
+    hosts: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
     _by_name: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        doors = {machine.door: machine for machine in self.machines}
-        object.__setattr__(self, "doors", MappingProxyType(doors))
+        hosts = {machine.host: machine for machine in self.machines if machine.host}
+        object.__setattr__(self, "hosts", MappingProxyType(hosts))
         object.__setattr__(self, "_by_name", {machine.name: machine for machine in self.machines})
 
     def machine(self, name: str) -> Machine | None:

@@ -5,7 +5,7 @@ import pytest
 
 from certs.thumbprint import Thumbprint
 from routing.addresses import Address
-from routing.table import Limits, Machine, Octopus, Relay, RelayLimits, RelayTimeouts, Table, Timeouts
+from routing.table import Limits, Machine, Octopus, Places, Relay, RelayLimits, RelayTimeouts, Table, Timeouts
 
 PRODUCTION = Octopus("production", (Thumbprint.of(b"old"), Thumbprint.of(b"new", "sha256")), None)
 STAGING = Octopus("staging", (Thumbprint.of(b"staging"),), None)
@@ -13,7 +13,8 @@ STAGING = Octopus("staging", (Thumbprint.of(b"staging"),), None)
 
 def machine(name: str, port: int, *octopus: Octopus) -> Machine:
     pins = (Thumbprint.of(name.encode()),)
-    return Machine(name, Address("t", 10933), pins, octopus, Address("", port), None, Limits(), Timeouts())
+    door, host = Address("", port), f"{name}.relay.corp"
+    return Machine(name, Address("t", 10933), pins, octopus, door, None, Limits(), Timeouts(), host)
 
 
 @pytest.fixture
@@ -23,17 +24,17 @@ def table() -> Table:
     return Table(relay, (PRODUCTION, STAGING), machines, Path("relay.yaml"))
 
 
-def test_a_machine_is_found_by_its_name_and_by_its_door(table: Table) -> None:
+def test_a_machine_is_found_by_its_name_and_by_its_host(table: Table) -> None:
     web01 = table.machine("web01")
     assert web01 is table.machines[0]
-    assert table.doors[Address("", 11001)] is web01
-    assert set(table.doors) == {Address("", 11001), Address("", 11002)}
+    assert table.hosts["web01.relay.corp"] is web01
+    assert set(table.hosts) == {"web01.relay.corp", "web02.relay.corp"}
 
 
 def test_what_is_not_declared_is_not_found(table: Table) -> None:
     assert table.machine("WEB01") is None
     assert table.machine("") is None
-    assert Address("127.0.0.1", 11001) not in table.doors
+    assert "web01" not in table.hosts
 
 
 def test_a_machine_knows_its_own_octopus_entries_and_no_other(table: Table) -> None:
@@ -53,7 +54,19 @@ def test_nothing_in_it_can_be_changed(table: Table) -> None:
             setattr(thing, field, None)
         assert not hasattr(thing, "__dict__")
     with pytest.raises(TypeError):
-        table.doors[Address("", 1)] = table.machines[0]
+        table.hosts["web03"] = table.machines[0]
+
+
+def test_an_entry_says_where_each_of_its_keys_is() -> None:
+    places = Places(Path("relay.yaml"), 7, {"name": 7, "port": 9})
+    assert str(places.of("port")) == "relay.yaml:9"
+    assert str(places.of("thumbprint", "port")) == "relay.yaml:9"
+    assert str(places.of("thumbprint")) == "relay.yaml:7"
+
+
+def test_where_it_is_declared_makes_no_other_machine() -> None:
+    elsewhere = dataclasses.replace(machine("web01", 1, PRODUCTION), places=Places(Path("other.yaml"), 3))
+    assert elsewhere == machine("web01", 1, PRODUCTION)
 
 
 def test_equal_tables_are_equal_and_hashable(table: Table) -> None:
