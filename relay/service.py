@@ -74,6 +74,7 @@ class RelayService:
     def start(self) -> None:
         """Opens every door, or none. Raises StartError."""
         opened = _open_all(self._table.machines)
+        self._metrics.declare(machine.name for machine in self._table.machines)
         loop = self._loop = Loop(self._reactor, self._table.relay.limits.handshakes)
         for machine, sock in opened:
             context = _once(server_context, self._octopus_facing[machine.name])
@@ -89,7 +90,8 @@ class RelayService:
         self._metrics.gauge("relay_connections", "Callers' connections that are open.", lambda: self._connections)
         self._metrics.gauge("relay_exchanges_in_flight", "Exchanges that have begun and not ended.", self._in_flight)
         self._metrics.gauge("relay_back_connections", "Connections to Tentacles.", lambda: sum(map(len, self._backs.values())))
-        self._metrics.gauge("relay_handshakes_delayed", "Times that one had to wait for its moment.", lambda: loop.gate.delayed)
+        self._metrics.counter("relay_handshakes", "TLS handshakes begun with callers.", lambda: loop.gate.begun)
+        self._metrics.counter("relay_handshakes_delayed", "Times that one had to wait.", lambda: loop.gate.delayed)
         self._metrics.gauge("relay_handshakes_waiting", "Callers that wait for their handshake.", lambda: len(loop.gate))
 
     def _in_flight(self) -> int:

@@ -69,8 +69,8 @@ def run(config: Path) -> None:
     access_writer = LineWriter(reactor, sink, trouble=trouble)
     access_log = AccessLog(table.relay.name, access_writer)
     metrics = Metrics(CollectorRegistry())
-    metrics.gauge("relay_lost_log_lines", "Lines of the log that could not be written.", lambda: writer.lost)
-    metrics.gauge("relay_lost_access_lines", "Lines of the access log that could not be written.", lambda: access_writer.lost)
+    metrics.counter("relay_lost_log_lines", "Lines of the log that could not be written.", lambda: writer.lost)
+    metrics.counter("relay_lost_access_lines", "Lines of the access log that could not be written.", lambda: access_writer.lost)
     try:
         store = IdentityStore(table.relay.state, made, warn)
         service = RelayService(reactor, table, store, log, access_log, metrics)
