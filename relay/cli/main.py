@@ -6,9 +6,11 @@ import sys
 import click
 
 from relay.cli.configuration import check
+from relay.cli.control import close, drain, reload_, resume
 from relay.cli.demo import demo
 from relay.cli.identity import identity
 from relay.cli.run import run
+from relay.cli.status import status
 from relay.version import VERSION
 
 
@@ -33,5 +35,5 @@ def open_standard_descriptors() -> None:
             setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8", closefd=False))  # Python has None there
 
 
-for command in (run, check, identity, demo):
+for command in (run, check, identity, demo, status, reload_, drain, resume, close):
     main.add_command(command)

@@ -1,0 +1,93 @@
+"""What the words of relay/outcomes.py mean, for whoever has to mend it: the cause, and the remedy where there is one."""
+
+from typing import Final, NamedTuple
+
+from relay.outcomes import Outcome, Refusal
+
+
+class Cause(NamedTuple):
+    """remedy: empty where nothing on this side needs mending."""
+
+    text: str
+    remedy: str
+
+
+_LOOK_AT_LOG: Final = "The detail says which rule; if it goes on, look at the versions of Octopus, Tentacle and relay."
+
+CAUSES: Final[dict[Outcome | Refusal, Cause]] = {
+    Outcome.OK: Cause("the call was carried", ""),
+    Outcome.ERROR_REPLY: Cause("the Tentacle answered that the call failed there", "See the task log in Octopus."),
+    Outcome.RESOLVE: Cause(
+        "the name of the Tentacle's host does not resolve", "Mend DNS on the relay's host, or correct `tentacle` and reload."
+    ),
+    Outcome.REFUSED: Cause(
+        "the Tentacle's host refuses the connection: nothing listens on that port",
+        "Start the Tentacle service there, or correct `tentacle` and reload.",
+    ),
+    Outcome.UNREACHABLE: Cause(
+        "no way leads to the Tentacle's host", "See that it is up, and the routes and firewalls from the relay to it."
+    ),
+    Outcome.CONNECT_TIMEOUT: Cause(
+        "the Tentacle's host did not answer in time (timeouts.connect)",
+        "See that it is up, and that no firewall on the way drops what the relay sends.",
+    ),
+    Outcome.TLS: Cause(
+        "the TLS handshake with the Tentacle failed",
+        "See that a Tentacle listens there, and that nothing on the way intercepts TLS.",
+    ),
+    Outcome.WRONG_CERTIFICATE: Cause(
+        "the Tentacle shows a certificate that is not pinned",
+        "If its certificate was replaced, put the new thumbprint into `thumbprints` and reload. "
+        "If not, find out who answers there.",
+    ),
+    Outcome.NOT_TRUSTED: Cause(
+        "the Tentacle closes before it says who it is: it does not trust the relay, or it is stopping",
+        "Let the Tentacle trust the thumbprint of the relay's octopus identity (`identity show`).",
+    ),
+    Outcome.QUEUE_TIMEOUT: Cause(
+        "every connection to the Tentacle was busy for too long (timeouts.ready)",
+        "Raise limits.connections of this machine, or find out which calls take so long.",
+    ),
+    Outcome.READY_TIMEOUT: Cause(
+        "the Tentacle was connected and did not identify itself in time (timeouts.ready)",
+        "See whether the Tentacle's host is overloaded, and restart the Tentacle service.",
+    ),
+    Outcome.DESCRIPTORS: Cause(
+        "the relay has no file descriptor left",
+        "Allow it more (systemd: LimitNOFILE=), or lower relay.limits.connections.",
+    ),
+    Outcome.CALLER_LEFT: Cause("Octopus closed before it sent a request", ""),
+    Outcome.CALLER_SILENT: Cause(
+        "the Tentacle was ready, and Octopus sent no request in time (timeouts.front_idle)", "See the network to Octopus."
+    ),
+    Outcome.CANCELLED: Cause("Octopus closed during the call: it was cancelled, or timed out there", ""),
+    Outcome.TENTACLE_GONE: Cause(
+        "the Tentacle closed during the call, or its machine died", "See the Tentacle's own log for a restart or a crash."
+    ),
+    Outcome.CALLER_BROKE: Cause("Octopus' side broke the protocol", _LOOK_AT_LOG),
+    Outcome.TENTACLE_BROKE: Cause("the Tentacle's side broke the protocol", _LOOK_AT_LOG),
+    Outcome.SILENT: Cause("nothing moved for 11 minutes", "See whether the Tentacle hangs, and the network on both sides."),
+    Outcome.STALLED: Cause(
+        "the Tentacle closed, and Octopus did not take what it had left", "See the network between the relay and Octopus."
+    ),
+    Outcome.STOPPED: Cause("the relay ended the call: it was stopped, or an operator closed the connection", ""),
+    Refusal.CONNECTIONS: Cause(
+        "a caller was closed: relay.limits.connections were open", "Raise relay.limits.connections, and LimitNOFILE= with it."
+    ),
+    Refusal.NOT_TLS: Cause("a caller did not speak TLS", "Nothing, unless it is Octopus: then see what stands in between."),
+    Refusal.HELLO_TIMEOUT: Cause("a caller connected and began no TLS", "Nothing, if it is a load balancer's probe."),
+    Refusal.LEFT_EARLY: Cause("a caller closed before it began TLS", "Nothing, if it is a load balancer's probe."),
+    Refusal.TLS: Cause("the TLS handshake with a caller failed", "If it is Octopus, see that nothing intercepts TLS."),
+    Refusal.CERTIFICATE_REFUSED: Cause(
+        "a caller closed on seeing the relay's certificate",
+        "If it is Octopus, compare the machine's thumbprint there with `identity show`.",
+    ),
+    Refusal.IDENTIFY_TIMEOUT: Cause("a caller did not say who it is in time", "See the network between it and the relay."),
+    Refusal.NO_CERTIFICATE: Cause("a caller showed no certificate", "Nothing, unless it is Octopus: see what intercepts TLS."),
+    Refusal.UNTRUSTED: Cause(
+        "a caller showed a certificate of none of the machine's octopus entries",
+        "If it is your Octopus, put the thumbprint in the detail into `octopus` and reload.",
+    ),
+    Refusal.BROKE_PROTOCOL: Cause("a caller did not speak Halibut as it should", _LOOK_AT_LOG),
+    Refusal.DRAINING: Cause("a caller came while the doors were being closed", "Run `resume`, if a machine was drained."),
+}
