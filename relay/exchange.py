@@ -389,6 +389,7 @@ class Exchange:
             self._cancel_stall()
         self.state = State.ENDED
         self._held = []
+        del self._lease  # it holds us: the two would wait for the collector, and every exchange begin on cold memory
         call = self.call
         call.outcome, call.detail, call.ended = outcome, detail, self._clock.seconds()
         self._finished(call)

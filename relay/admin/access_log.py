@@ -62,7 +62,7 @@ def format_call(stamp: str, relay: str, call: Call) -> str:
     if request:
         service, method = quoted(request.service), quoted(request.method)
         if request.activity_id:
-            activity = f'"{_guid(request.activity_id.hex())}"'
+            activity = f'"{_guid(request.activity_id)}"'
     dial = f"{(call.ready - served) * 1000:.1f}" if served and call.ready else "null"
     first_byte = f"{(call.replied - call.requested) * 1000:.1f}" if call.requested and call.replied else "null"
     return (
@@ -77,7 +77,6 @@ def format_call(stamp: str, relay: str, call: Call) -> str:
     )
 
 
-def _guid(digits: str) -> str:
-    """As text, from the hex digits of .NET's order: the first three fields are little-endian (wire.md 4.4)."""
-    first = digits[6:8] + digits[4:6] + digits[2:4] + digits[0:2]
-    return f"{first}-{digits[10:12]}{digits[8:10]}-{digits[14:16]}{digits[12:14]}-{digits[16:20]}-{digits[20:]}"
+def _guid(data: bytes) -> str:
+    """As text, from .NET's order: the first three fields are little-endian (wire.md 4.4)."""
+    return f"{data[3::-1].hex()}-{data[5:3:-1].hex()}-{data[7:5:-1].hex()}-{data[8:10].hex()}-{data[10:].hex()}"

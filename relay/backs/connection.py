@@ -131,12 +131,12 @@ class BackConnection:
             self._owner.connection_lost(self, before, Outcome.TENTACLE_BROKE, f"{error} (wire.md {error.rule})")
             return
         for event in events:
-            if isinstance(event, Part):
+            if type(event) is Part:
                 message = event.message
                 if message and message.streams:
                     self.more_frames = len({stream.id for stream in message.streams}) < len(message.streams)
                 self._owner.connection_part(self, event)
-            elif isinstance(event, Line):
+            elif type(event) is Line:
                 self.state = State.LEASED
                 self._owner.connection_ready(self)
         left = self._codec.body_left

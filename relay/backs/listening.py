@@ -25,9 +25,13 @@ from routing.table import Machine
 
 
 class ListeningLease:
-    """A claim on a connection of the pool (see exchange.Lease). connection: None while it waits in the queue."""
+    """A claim on a connection of the pool (see exchange.Lease).
 
-    __slots__ = ("_pool", "call", "connection", "deadline", "holder", "timer")
+    connection: None while it waits in the queue. link: of the connection, once it is ready.
+    """
+
+    __slots__ = ("_pool", "call", "connection", "deadline", "holder", "link", "timer")
+    link: TLSConnection
 
     def __init__(self, pool: "ListeningBack", call: Call, deadline: float, holder: LeaseHolder) -> None:
         self._pool = pool
@@ -36,12 +40,6 @@ class ListeningLease:
         self.holder = holder
         self.connection: BackConnection | None = None
         self.timer: Timer | None = None
-
-    @property
-    def link(self) -> TLSConnection:
-        assert self.connection is not None
-        assert self.connection.link is not None
-        return self.connection.link
 
     @property
     def more_frames(self) -> bool:
@@ -98,9 +96,10 @@ class ListeningBack:
             lease.call.reused = True
             self._leases[connection] = lease
             lease.connection = connection
-            lease.call.served = self._loop.reactor.seconds()
             connection.prove()
-            self._watch_proofs()
+            lease.call.served = connection.since
+            if self._prove_timer is None:
+                self._watch_proofs()
             return True
         if len(self._leases) >= self._machine.limits.connections:
             return False
@@ -153,8 +152,10 @@ class ListeningBack:
                 connection.close(Close.FIN)
             else:
                 self._idle.append(connection)
-                self._watch_idle()
-        self._serve_queue()
+                if self._idle_timer is None:
+                    self._watch_idle()
+        if self._queue:
+            self._serve_queue()
 
     def _drop(self, lease: ListeningLease, close: Close) -> None:
         self._forget_deadline(lease)
@@ -175,7 +176,10 @@ class ListeningBack:
 
     def connection_ready(self, connection: BackConnection) -> None:
         lease = self._leases[connection]
-        self._forget_deadline(lease)
+        if lease.timer:
+            self._forget_deadline(lease)
+        assert connection.link is not None
+        lease.link = connection.link
         lease.holder.lease_ready()
 
     def connection_part(self, connection: BackConnection, part: Part) -> None:
@@ -212,8 +216,7 @@ class ListeningBack:
 
     def _watch_proofs(self) -> None:
         """One timer for all proofs, armed for the oldest; most are over long before, and never touch it."""
-        if self._prove_timer is None:
-            self._prove_timer = self._loop.reactor.callLater(self._machine.timeouts.prove, self._check_proofs)
+        self._prove_timer = self._loop.reactor.callLater(self._machine.timeouts.prove, self._check_proofs)
 
     def _check_proofs(self) -> None:
         self._prove_timer = None

@@ -85,7 +85,7 @@ class Connection:
         if self._sending:
             raise LocalProtocolError(f"{unit.value} is not due, but the rest of a message")
         self._move(self._us, unit)
-        return self._subscription if unit is Unit.SUBSCRIBER_IDENTITY else _OURS[unit]
+        return _OURS.get(unit) or self._subscription
 
     def send_null(self) -> bytes:
         """A keep-alive for a polling Tentacle that waits (wire.md 4.3). Raises LocalProtocolError."""
@@ -160,6 +160,10 @@ class Connection:
         """What the peer's bytes say. Raises RemoteProtocolError; what came before the offence is then lost with it."""
         if self._discarding or self.state is State.ENDED:
             return []
+        if not (self._envelope or self._frames or self._held):
+            alone = self._receive_alone(data)
+            if alone:
+                return [alone]
         events: list[Event] = []
         try:
             offset = 0
@@ -187,6 +191,25 @@ class Connection:
         if self._envelope:
             return "an envelope"
         return "a line" if self._held or self._line.begun or self._identity else "a message's streams"
+
+    def _receive_alone(self, data: bytes) -> Event | None:
+        """What nearly every read is: one control line, or one plain message. None: anything else; nothing has changed then."""
+        due = self._table[self.state]
+        following = due.get(self._their_message)
+        if following:
+            plain = read_plain(self._awaited, data, self._limits)
+            if plain is None or plain[1] != len(data):
+                return None
+            self.state = following
+            return Part(Unit.ENVELOPE, data, plain[0], True)
+        line = _ALONE.get(data)
+        if line is None or self._empty_lines or self._line.begun:
+            return None
+        following = due.get((self._peer, line.unit))
+        if following is None:
+            return None
+        self.state = following
+        return line
 
     def _receive(self, data: bytes, offset: int, events: list[Event]) -> int:
         """Takes one step; the offset of what is left."""
@@ -220,11 +243,6 @@ class Connection:
     def _receive_line(self, data: bytes, offset: int, events: list[Event]) -> int:
         """An identity with its empty line, or a control line behind any number of empty ones."""
         due = self._table[self.state]
-        alone = _ALONE.get(data)
-        if alone and (self._peer, alone.unit) in due and not (offset or self._held or self._line.begun or self._empty_lines):
-            self.state = due[self._peer, alone.unit]
-            events.append(alone)
-            return len(data)
         if not any(side is self._peer for side, _ in due):
             raise TurnError(f"bytes while {self.state.value} is due", "3.5")
         if self._held:  # of a line that began when it was our turn
@@ -291,15 +309,8 @@ class Connection:
                     self._held = b""
                     return self._receive_end_line(data, events)
                 return offset
-        kind = self._awaited
         self._frames = None
-        if not self._held and (plain := read_plain(kind, data[offset:] if offset else data, self._limits)):
-            message, taken = plain
-            self._move(self._peer, MESSAGE)
-            whole = data if taken == len(data) else data[offset : offset + taken]
-            events.append(Part(Unit.ENVELOPE, whole, message, last=True))
-            return offset + taken
-        self._envelope = EnvelopeReader(kind, self._limits)
+        self._envelope = EnvelopeReader(self._awaited, self._limits)
         if self._held:
             held, self._held = self._held, b""
             self._receive_envelope(held, 0, events)

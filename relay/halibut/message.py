@@ -1,5 +1,6 @@
 """What the relay reads out of an envelope (wire.md 4.4, 4.5, 5.1)."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from relay.halibut.errors import SmugglingError
@@ -21,7 +22,8 @@ class Reference(NamedTuple):
     length: int
 
 
-class Message(NamedTuple):
+@dataclass(slots=True)
+class Message:
     """What the relay reads out of an envelope, from a copy (design, rule 1).
 
     id is the text that pairs request and response. activity_id: 16 bytes in .NET order, or None. failed: a response with an
