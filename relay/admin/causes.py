@@ -70,7 +70,8 @@ CAUSES: Final[dict[Outcome | Refusal, Cause]] = {
     Outcome.STALLED: Cause(
         "the Tentacle closed, and Octopus did not take what it had left", "See the network between the relay and Octopus."
     ),
-    Outcome.STOPPED: Cause("the relay ended the call: it was stopped, or an operator closed the connection", ""),
+    Outcome.STOPPED: Cause("the relay ended the call: it was stopped, and the drain time was over", ""),
+    Outcome.CUT: Cause("an operator ended the call: drain, close, or a reload that cuts", ""),
     Refusal.CONNECTIONS: Cause(
         "a caller was closed: relay.limits.connections were open", "Raise relay.limits.connections, and LimitNOFILE= with it."
     ),
@@ -89,5 +90,12 @@ CAUSES: Final[dict[Outcome | Refusal, Cause]] = {
         "If it is your Octopus, put the thumbprint in the detail into `octopus` and reload.",
     ),
     Refusal.BROKE_PROTOCOL: Cause("a caller did not speak Halibut as it should", _LOOK_AT_LOG),
-    Refusal.DRAINING: Cause("a caller came while the doors were being closed", "Run `resume`, if a machine was drained."),
+    Refusal.DRAINING: Cause("a caller was there while its door was closed: the relay drains, or a reload took it away", ""),
+    Refusal.MACHINE_DRAINED: Cause("a caller came for a machine that is drained", "Run `relay-tentacle resume` when it may."),
+    Refusal.NO_NAME: Cause(
+        "a caller at the shared door named no host (SNI)", "Nothing, unless it is Octopus: let it call by the name in `host`."
+    ),
+    Refusal.UNKNOWN_NAME: Cause(
+        "a caller at the shared door named a host that is no machine's", "If it is Octopus, correct its address, or add `host`."
+    ),
 }

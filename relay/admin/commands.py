@@ -1,7 +1,7 @@
 """What the control socket's commands do: a request in, an answer out. Both are JSON objects; control.py carries them."""
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
 
 from relay.admin.controls import Controls, ReloadOutcome, Reloads
 from relay.admin.log import Log
@@ -22,6 +22,13 @@ _KINDS: Final = {str: "text", bool: "true or false"}
 Answer = dict[str, Any]
 
 
+class Reply(NamedTuple):
+    """An answer, or its text in pieces. then: to be done when it has gone out, or cannot."""
+
+    answer: Answer | Iterator[str]
+    then: Callable[[], None] = lambda: None
+
+
 class RequestError(Exception):
     """The request cannot be understood. The text says why."""
 
@@ -35,34 +42,40 @@ class Commands:
         self._status = status
         self._log = log
 
-    async def answer(self, request: object, **asker: int) -> Answer | Iterator[str]:
-        """The answer, or its text in pieces. asker: pid and uid, for the log."""
+    async def answer(self, request: object, **asker: int) -> Reply:
+        """asker: pid and uid, for the log."""
         try:
             command, fields = read(request)
-            say = self._log.debug if command == "status" else self._log.warning
+            say = self._log.debug if command == "status" else self._log.info
             say("an operator's command", command=command, **fields, **asker)
             if command == "status":
-                return self._status.of_machine(fields["machine"]) if "machine" in fields else self._status.of_all()
+                return Reply(self._status.of_machine(fields["machine"]) if "machine" in fields else self._status.of_all())
             if command == "reload":
-                return _reloaded(await self._reloads.reload(fields.get("now", False)))
-            return getattr(self, f"_{command}")(**fields)  # type: ignore[no-any-return]  # one of COMMANDS
+                return Reply(_reloaded(await self._reloads.reload(fields.get("now", False))))
+            if command == "drain" and not fields:
+                return Reply(self._drain_all(), self._controls.start_drain)
+            done: Answer = getattr(self, f"_{command}")(**fields)
+            return Reply(done)
         except (RequestError, NoSuchNameError) as error:
-            return {"ok": False, "error": str(error)}
+            return Reply({"ok": False, "error": str(error)})
 
-    def _drain(self, machine: str | None = None) -> Answer:
+    def _drain(self, machine: str) -> Answer:
         controls = self._controls
-        if machine is not None:
-            in_flight = controls.in_flight(machine)
-            already = machine in controls.drained
-            if not already:
-                controls.drain_machine(machine)
-            return {"ok": True, "machine": machine, "already": already, "exchanges_in_flight": in_flight}
-        table, already = controls.table, controls.draining
-        in_flight = sum(controls.in_flight(each.name) for each in table.machines)
-        if not already:  # a second time would stop it at once, as a second SIGTERM does
-            controls.start_drain()
-        seconds = table.relay.timeouts.drain
-        return {"ok": True, "machine": None, "already": already, "exchanges_in_flight": in_flight, "drain_seconds": seconds}
+        already = controls.is_drained(machine)
+        if not already:
+            controls.drain_machine(machine)
+        return {"ok": True, "machine": machine, "already": already, "exchanges_in_flight": controls.in_flight(machine)}
+
+    def _drain_all(self) -> Answer:
+        """What is about to happen: a relay without calls is gone as soon as it begins, and could not say so then."""
+        controls, table = self._controls, self._controls.table
+        return {
+            "ok": True,
+            "machine": None,
+            "already": controls.draining,
+            "exchanges_in_flight": sum(controls.in_flight(machine.name) for machine in table.machines),
+            "drain_seconds": table.relay.timeouts.drain,
+        }
 
     def _resume(self, machine: str | None = None) -> Answer:
         controls = self._controls

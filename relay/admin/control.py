@@ -16,7 +16,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -166,6 +166,7 @@ class _Client(Protocol):
         self._asked = False
         self._timer: Timer | None = None
         self._asker: dict[str, int] = {}
+        self._then: Callable[[], None] = lambda: None
 
     def connectionMade(self) -> None:
         self._clients.clients.add(self)
@@ -183,6 +184,7 @@ class _Client(Protocol):
         if self._timer:
             self._timer.cancel()
             self._timer = None
+        self._then()
 
     def cut(self) -> None:
         self.transport.abortConnection()
@@ -213,22 +215,26 @@ class _Client(Protocol):
 
     def _failed(self, failure: Failure) -> None:
         self._clients.log.error("a command failed", traceback=failure.getTraceback())
-        self._refuse("the relay failed on this command; its log says how")
+        if self in self._clients.clients:
+            self._refuse("the relay failed on this command; its log says how")
 
     # ---- the answer -------------------------------------------------------------------------------------------------
 
     async def _answer(self, request: object) -> None:
-        answer = await self._clients.commands.answer(request, **self._asker)
-        self._send(_pieces(answer))
+        reply = await self._clients.commands.answer(request, **self._asker)
+        if self in self._clients.clients:
+            self._then = reply.then
+            self._send(_pieces(reply.answer))
+        else:  # the client has left; what it asked for is done all the same
+            reply.then()
 
     def _refuse(self, error: str) -> None:
         self._asked = True
         self._send(_pieces({"ok": False, "error": error}))
 
     def _send(self, pieces: Iterator[bytes]) -> None:
-        if self in self._clients.clients:  # else the client has left, and what it asked for was done all the same
-            self._watch()
-            Sender(self.transport, pieces, self.transport.loseConnection, self._watch).start()
+        self._watch()
+        Sender(self.transport, pieces, self.transport.loseConnection, self._watch).start()
 
     def _watch(self) -> None:
         """Ends the connection where nothing goes on for too long."""

@@ -1,5 +1,6 @@
 """What the control socket, the status and the metrics ask of the running relay."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +43,9 @@ class Controls(Protocol):
     def drained(self) -> frozenset[str]:
         """Machines whose own doors take no callers until they are resumed."""
 
+    def is_drained(self, name: str) -> bool:
+        """Whether the machine is one of them."""
+
     def connections(self, name: str) -> int:
         """Callers' connections at the machine's doors."""
 
@@ -62,6 +66,9 @@ class Controls(Protocol):
 
     def last_success(self, name: str) -> float | None:
         """When a whole reply was last carried (Unix seconds)."""
+
+    def expiries(self) -> Iterator[tuple[str, str, float]]:
+        """When each identity expires: "machine" or "octopus", whose, and the time (Unix seconds)."""
 
     def start_drain(self) -> None:
         """What SIGTERM does: drains, then stops."""
@@ -99,16 +106,13 @@ class Changes(Protocol):
 
 
 class ReloadOutcome(Protocol):
-    """How a reload ended. lines: all mistakes where it is not ok. time: Unix seconds. changes: where it is ok."""
+    """How a reload ended. lines: all mistakes where it is not ok. changes: where it is ok."""
 
     @property
     def ok(self) -> bool: ...
 
     @property
     def lines(self) -> tuple[str, ...]: ...
-
-    @property
-    def time(self) -> float: ...
 
     @property
     def changes(self) -> Changes | None: ...
@@ -125,5 +129,9 @@ class Reloads(Protocol):
     def last(self) -> ReloadOutcome | None:
         """The last one that ended, whoever asked for it."""
 
-    async def reload(self, now: bool) -> ReloadOutcome:
+    @property
+    def last_at(self) -> float:
+        """When (Unix seconds)."""
+
+    async def reload(self, now: bool = False) -> ReloadOutcome:
         """Does it, and waits for its outcome. now: also cuts what the new file no longer allows."""

@@ -8,6 +8,7 @@ Rules:
 """
 
 import socket
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from relay.clock import Clock, Timer
 from relay.errors import StartError
 from relay.transport.listener import Listener, listening_socket
 from routing.addresses import Address
+from routing.table import Table
 
 MOST: Final = 64  # connections at once
 REQUEST: Final = 10.0  # seconds from connect to the end of the request
@@ -51,25 +53,29 @@ class AdminPages:
         self._factory = _Factory(reactor, _Pages(controls, exposition))
         self._listener: Listener | None = None
         self._listens: Address | None = None
+        self._socket: socket.socket | None = None
 
     @property
     def address(self) -> tuple[str, int] | None:
         """Where it listens."""
         return self._listener.address if self._listener else None
 
-    def open(self, address: Address | None) -> socket.socket | None:
-        """A socket for serve(); None where it would listen to nothing, or does so there already. Raises StartError."""
+    def prepare(self, table: Table) -> "_Step":
+        """Gets ready to serve where the table says (see reload.Follower). Raises StartError."""
+        address = table.admin
         if address is None or address == self._listens:
-            return None
+            return _Step(self, address, None)
+        beside = [self._socket] if self._socket else []
         try:
-            return listening_socket(address.host, address.port)
+            return _Step(self, address, listening_socket(address.host, address.port, beside))
         except OSError as error:
             raise StartError(f"admin.listen: cannot listen on {address}: {error.strerror or error}. {_REMEDY}") from error
 
     def serve(self, address: Address | None, sock: socket.socket | None) -> None:
-        """Serves there from now on, and no longer where it did. sock: from open()."""
+        """Serves there from now on, and no longer where it did. sock: listening there, where it does not already."""
         if address == self._listens:
             return
+        self._socket = sock
         if self._listener:
             self._listener.stop()
             self._listener = None
@@ -95,6 +101,22 @@ class AdminPages:
         """Everybody goes now."""
         self.serve(None, None)
         self._factory.stop()
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A change of the address that is ready (see reload.Step)."""
+
+    pages: AdminPages
+    address: Address | None
+    sock: socket.socket | None
+
+    def commit(self) -> None:
+        self.pages.serve(self.address, self.sock)
+
+    def abandon(self) -> None:
+        if self.sock:
+            self.sock.close()
 
 
 def _loopback(address: Address) -> bool:

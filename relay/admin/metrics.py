@@ -4,7 +4,7 @@ A call costs a few additions here; prometheus_client's own counters would cost t
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -102,11 +102,17 @@ class Metrics:
 
     def gauge(self, name: str, documentation: str, read: Callable[[], Value]) -> None:
         """Adds a number that is read when it is asked for."""
-        self.readings[name] = Reading(name, "gauge", documentation, (), lambda: [((), read())])
+        self.readings[name] = Reading(name, "gauge", documentation, (), lambda: [((), +read())])  # a bool is 0 or 1
 
     def counter(self, name: str, documentation: str, read: Callable[[], Value]) -> None:
         """Adds one that only grows. name: without ``_total``."""
         self.readings[name] = Reading(name, "counter", documentation, (), lambda: [((), read())])
+
+    def counters(self, name: str, documentation: str, label: str, counts: Mapping[str, int]) -> None:
+        """Adds some that are counted elsewhere, one for each value of a label."""
+        self.readings[name] = Reading(
+            name, "counter", documentation, (label,), lambda: [((value,), count) for value, count in counts.items()]
+        )
 
     def machine_gauge(self, name: str, documentation: str, read: Callable[[str], Value]) -> None:
         """Adds a number of each machine; read is given its name."""

@@ -16,7 +16,7 @@ def read_from(metrics: Metrics, controls: Controls) -> None:
     metrics.machine_gauge("relay_machine_exchanges_in_flight", "Exchanges that have begun and not ended.", controls.in_flight)
     metrics.machine_gauge("relay_machine_waiting", "Calls that wait for a connection to the Tentacle.", controls.waiting)
     metrics.machine_gauge(
-        "relay_machine_drained", "1 where an operator has drained the machine.", lambda name: int(name in controls.drained)
+        "relay_machine_drained", "1 where an operator has drained the machine.", lambda name: int(controls.is_drained(name))
     )
     metrics.machine_gauge(
         "relay_machine_last_success_timestamp_seconds",
@@ -31,5 +31,11 @@ def read_from(metrics: Metrics, controls: Controls) -> None:
                 yield (name, "idle"), idle
                 yield (name, "leased"), controls.back_connections(name) - idle
 
+    def expiries() -> Iterator[tuple[tuple[str, ...], Value]]:
+        for kind, name, time in controls.expiries():
+            yield (kind, name), int(time)
+
+    text = "When the certificate expires that the relay shows for a machine (to Octopus) or an octopus entry (to Tentacles)."
+    metrics.add(Reading("relay_identity_expiry_timestamp_seconds", "gauge", text, ("kind", "name"), expiries))
     text = "Connections to the Tentacle: idle, or leased by an exchange (dialling, proving, in use)."
     metrics.add(Reading("relay_machine_back_connections", "gauge", text, ("machine", "state"), backs))

@@ -63,7 +63,7 @@ class Status:
         if last:
             changes = last.changes
             reload = {
-                "time": _stamp(last.time),
+                "time": _stamp(self._reloads.last_at),
                 "ok": last.ok,
                 "mistakes": list(last.lines),
                 "added": len(changes.added) if changes else 0,
@@ -90,8 +90,8 @@ class Status:
         if table.admin:
             yield {"kind": "admin", "address": str(table.admin), "machine": None, "state": "open"}
         for machine in table.machines:
-            if machine.door:
-                state = "drained" if machine.name in controls.drained else closed
+            if machine.door and table is controls.table:  # else a reload has come between two pieces
+                state = "drained" if controls.is_drained(machine.name) else closed
                 yield {"kind": "port", "address": str(machine.door), "machine": machine.name, "state": state}
 
     def _machines(self, machines: tuple[Machine, ...], totals: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -115,7 +115,7 @@ class Status:
             "host": machine.host,
             "tentacle": str(machine.tentacle),
             "octopus": [octopus.name for octopus in machine.octopus],
-            "drained": name in controls.drained,
+            "drained": controls.is_drained(name),
             "connections": controls.connections(name),
             "exchanges_in_flight": controls.in_flight(name),
             "waiting": controls.waiting(name),

@@ -1,6 +1,7 @@
 """A relay that only says what a test lets it say, and remembers what it was told."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,6 @@ class FakeChanges:
 class FakeOutcome:
     ok: bool = True
     lines: tuple[str, ...] = ()
-    time: float = NOW
     changes: FakeChanges | None = field(default_factory=FakeChanges)
 
 
@@ -62,6 +62,10 @@ class FakeControls:
             raise NoSuchNameError(f"no machine is named {name}")
         return self.numbers[name, kind]
 
+    def is_drained(self, name: str) -> bool:
+        self._number(name, "")
+        return name in self.drained
+
     def connections(self, name: str) -> int:
         return self._number(name, "connections")
 
@@ -82,6 +86,12 @@ class FakeControls:
 
     def last_success(self, name: str) -> float | None:
         return self.successes.get(name)
+
+    def expiries(self) -> Iterator[tuple[str, str, float]]:
+        for each in self.table.machines:
+            yield "machine", each.name, NOW + 1000
+        for octopus in self.table.octopus:
+            yield "octopus", octopus.name, NOW + 2000
 
     def start_drain(self) -> None:
         self.draining = True
@@ -114,10 +124,11 @@ class FakeReloads:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "relay.yaml"
         self.last: FakeOutcome | None = None
+        self.last_at = NOW
         self.asked: list[bool] = []
         self.pending: list[Deferred[FakeOutcome]] = []
 
-    async def reload(self, now: bool) -> FakeOutcome:
+    async def reload(self, now: bool = False) -> FakeOutcome:
         self.asked.append(now)
         self.pending.append(Deferred())
         return await self.pending[-1]

@@ -18,8 +18,8 @@ def samples(metrics: Metrics) -> list[Sample]:
     return [each for family in text_string_to_metric_families(text(metrics)) for each in family.samples]
 
 
-def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
+def sample(metrics: Metrics, series: str, /, **labels: str) -> float | None:
     """The value of one series, None where there is no such series."""
-    found = [each.value for each in samples(metrics) if each.name == name and each.labels == labels]
+    found = [each.value for each in samples(metrics) if each.name == series and each.labels == labels]
     assert len(found) <= 1
     return found[0] if found else None

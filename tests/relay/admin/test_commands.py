@@ -8,7 +8,7 @@ from json_lines import JsonLines
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from relay.admin.commands import COMMANDS, Commands
+from relay.admin.commands import COMMANDS, Commands, Reply
 from relay.admin.log import make_log
 from relay.admin.status import Status
 from relay.admin.writer import FLUSH_AFTER, LineWriter
@@ -32,7 +32,12 @@ class Desk:
         self._commands = Commands(self.controls, self.reloads, status, log)
 
     def begin(self, request: object) -> "Deferred[Any]":
-        return Deferred.fromCoroutine(self._commands.answer(request, pid=7, uid=8))
+        asked = Deferred.fromCoroutine(self._commands.answer(request, pid=7, uid=8))
+        return asked.addCallback(self._sent)
+
+    def _sent(self, reply: Reply) -> Any:
+        self.then = reply.then
+        return reply.answer
 
     def ask(self, command: str, **fields: object) -> Any:
         return answered(self.begin({"command": command, **fields}))
@@ -136,15 +141,18 @@ def test_drain_of_a_machine(desk: Desk) -> None:
     assert desk.controls.told == [("drain", "web01")]
 
 
-def test_drain_of_the_relay_never_stops_it_at_once(desk: Desk) -> None:
-    """A second SIGTERM would."""
+def test_the_relay_drains_when_the_answer_has_gone_out(desk: Desk) -> None:
+    """One without calls is gone then at once."""
     desk.controls.numbers["web01", "in_flight"] = 2
     desk.controls.numbers["web02", "in_flight"] = 1
     for already in (False, True):
+        told = list(desk.controls.told)
         assert desk.ask("drain") == {
             "ok": True, "machine": None, "already": already, "exchanges_in_flight": 3, "drain_seconds": 30.0,
         }  # fmt: skip
-    assert desk.controls.told == [("start_drain",)]
+        assert desk.controls.told == told
+        desk.then()
+        assert desk.controls.told == [*told, ("start_drain",)]
 
 
 def test_resume_of_one_or_of_all(desk: Desk) -> None:
@@ -183,7 +191,7 @@ def test_close_of_nothing_or_of_two(desk: Desk, fields: dict[str, str]) -> None:
 def test_what_changes_something_is_logged_with_who_asked(desk: Desk) -> None:
     desk.ask("drain", machine="web01")
     desk.begin({"command": "reload", "now": True})
-    event = {"event": "an operator's command", "level": "warning", "pid": 7, "uid": 8}
+    event = {"event": "an operator's command", "level": "info", "pid": 7, "uid": 8}
     assert desk.logged() == [{**event, "command": "drain", "machine": "web01"}, {**event, "command": "reload", "now": True}]
 
 

@@ -332,6 +332,19 @@ async def test_who_leaves_in_the_middle_does_no_harm(desk: Desk) -> None:
     assert (await desk.ask(b'{"command": "status"}\n'))["ok"]
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_the_relay_drains_behind_the_answer_and_whether_or_not_somebody_takes_it(desk: Desk, leaves: bool) -> None:
+    client = desk.client()
+    await client.write(b'{"command": "drain"}\n')
+    if leaves:
+        client.close()
+    else:
+        assert json.loads(await client.end())["already"] is False
+    await turns(20)
+    assert desk.controls.told == [("start_drain",)]
+
+
 @pytest_twisted.ensureDeferred
 async def test_several_are_served_at_once(desk: Desk) -> None:
     waiting = desk.client()

@@ -3,6 +3,7 @@ import gzip
 import os
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class Pages:
         self._clients: list[StreamClient] = []
 
     def serve(self, address: Address | None = LOOPBACK) -> None:
-        self.pages.serve(address, self.pages.open(address))
+        self.pages.prepare(replace(self.controls.table, admin=address)).commit()
 
     def client(self, window: int = 0) -> StreamClient:
         assert self.pages.address
@@ -337,14 +338,35 @@ async def test_there_are_only_so_many_at_once(pages: Pages) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_port_that_is_taken(pages: Pages) -> None:
-    assert pages.pages.address
-    address = Address(*pages.pages.address)
-    with pytest.raises(StartError) as raised:
-        pages.pages.open(address)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = Address(*taken.getsockname())
+        with pytest.raises(StartError) as raised:
+            pages.pages.prepare(replace(pages.controls.table, admin=address))
     assert str(raised.value) == (
         f"admin.listen: cannot listen on {address}: {os.strerror(errno.EADDRINUSE)}. "
         "Free the port, or choose another address in admin.listen, or take admin.listen out."
     )
+    assert (await pages.get("/healthz")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_step_that_is_abandoned_changes_nothing(pages: Pages) -> None:
+    before = pages.pages.address
+    pages.pages.prepare(replace(pages.controls.table, admin=Address("127.0.0.2", 0))).abandon()
+    pages.pages.prepare(replace(pages.controls.table, admin=None)).abandon()
+    assert pages.pages.address == before
+    assert (await pages.get("/healthz")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_may_open_to_every_interface_on_the_same_port(pages: Pages) -> None:
+    """The old socket is there until the new one is."""
+    assert pages.pages.address
+    port = pages.pages.address[1]
+    pages.serve(Address("", port))
+    assert pages.pages.address == ("::", port)
+    pages.serve(Address("127.0.0.1", port))
+    assert pages.pages.address == ("127.0.0.1", port)
     assert (await pages.get("/healthz")).status == 200
 
 

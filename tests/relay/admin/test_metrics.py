@@ -95,6 +95,18 @@ def test_a_gauge_is_read_when_it_is_asked_for(scraped: Scraped) -> None:
     assert scraped.value("relay_connections") == 2
 
 
+def test_what_is_counted_elsewhere_is_scraped_as_it_is_then(scraped: Scraped) -> None:
+    counts = {"ok": 0, "failed": 0}
+    scraped.metrics.counters("relay_reloads", "Reloads.", "outcome", counts)
+    counts["failed"] += 2
+    assert [scraped.value("relay_reloads_total", outcome=outcome) for outcome in ("ok", "failed")] == [0, 2]
+
+
+def test_a_gauge_may_be_yes_or_no(scraped: Scraped) -> None:
+    scraped.metrics.gauge("relay_config_last_reload_successful", "Whether.", lambda: True)
+    assert scraped.value("relay_config_last_reload_successful") == 1
+
+
 def test_machines_have_all_their_series_from_the_start(scraped: Scraped) -> None:
     found = samples(scraped.metrics)
     for machine in ("web01", "web02"):

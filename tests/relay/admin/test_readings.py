@@ -10,8 +10,8 @@ def test_numbers_are_read_of_the_running_relay(tmp_path: Path) -> None:
     controls = FakeControls(tmp_path)
     read_from(controls.metrics, controls)
 
-    def value(name: str, **labels: str) -> float | None:
-        return sample(controls.metrics, name, **labels)
+    def value(series: str, /, **labels: str) -> float | None:
+        return sample(controls.metrics, series, **labels)
 
     names = ("relay_machine_connections", "relay_machine_exchanges_in_flight", "relay_machine_waiting", "relay_machine_drained")
     stamp = "relay_machine_last_success_timestamp_seconds"
@@ -20,6 +20,10 @@ def test_numbers_are_read_of_the_running_relay(tmp_path: Path) -> None:
         assert [value("relay_machine_back_connections", machine=machine, state=state) for state in ("idle", "leased")] == [0, 0]
     assert value("relay_draining") == 0
     assert value("relay_start_timestamp_seconds") == NOW - 3600
+
+    expiry = "relay_identity_expiry_timestamp_seconds"
+    assert value(expiry, kind="machine", name="web02") == NOW + 1000
+    assert value(expiry, kind="octopus", name="production") == NOW + 2000
 
     kinds = {"connections": 5, "in_flight": 4, "waiting": 3, "back_connections": 7, "idle_back_connections": 2}
     for kind, number in kinds.items():
