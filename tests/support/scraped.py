@@ -1,5 +1,6 @@
 """What a scraper sees of the relay's metrics."""
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -20,6 +21,9 @@ def samples(metrics: Metrics) -> list[Sample]:
 
 def sample(metrics: Metrics, series: str, /, **labels: str) -> float | None:
     """The value of one series, None where there is no such series."""
-    found = [each.value for each in samples(metrics) if each.name == series and each.labels == labels]
+    of_that_name = [family for family in families(metrics) if series.startswith(family.name)]
+    told = "".join(text_pieces(of_that_name, CollectorRegistry(), False))
+    read = [each for family in text_string_to_metric_families(told) for each in family.samples]
+    found = [each.value for each in read if each.name == series and each.labels == labels]
     assert len(found) <= 1
     return found[0] if found else None
