@@ -191,7 +191,9 @@ class _Builder:
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         raise _BrokenError(
-            _line(event), f"an alias, *{(event.anchor or '')[:40]}", "Write the value out: aliases are not supported."
+            _line(event),
+            f"an alias, *{(event.anchor or '')[:40]}",
+            "Write the value out, or in quotes if it is to begin with '*': aliases are not supported.",
         )
 
     def _put(self, value: object, event: yaml.Event) -> Key:

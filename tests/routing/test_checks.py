@@ -25,7 +25,8 @@ def items(text: str) -> str:
     return "".join(f"  - {line}\n" for line in text.splitlines())
 
 
-def machine(name: str, port: object, more: str = "", tentacle: str = "https://tentacle") -> str:
+def machine(name: str, port: object, more: str = "", tentacle: str = "") -> str:
+    tentacle = tentacle or f"https://tentacle-of-{name}"
     return f"{{name: {name}, tentacle: '{tentacle}', thumbprint: {B}, port: '{port}'{more}}}"
 
 
@@ -53,14 +54,14 @@ COVER = "which must cover it"
 
 BAD = {
     "two machines of one name": (
-        configuration(machines=machine("web01", 1) + "\n" + machine("web01", 2)),
+        configuration(machines=machine("web01", 1) + "\n" + machine("web01", 2, tentacle="https://t")),
         (
             "6: machines[1].name: 'web01': the name of machines[0] on line 5; upper and lower case do not differ. "
             "Give each entry its own name."
         ),
     ),
     "two machines whose names differ by case": (
-        configuration(machines=machine("web01", 1) + "\n" + machine("Web01", 2)),
+        configuration(machines=machine("web01", 1) + "\n" + machine("Web01", 2, tentacle="https://t")),
         (
             "6: machines[1].name: 'Web01': the name of machines[0] on line 5; upper and lower case do not differ. "
             "Give each entry its own name."
@@ -120,7 +121,7 @@ BAD = {
     ),
     "no machines": (
         f"relay: {{name: r, state: s}}\noctopus: [{{name: one, thumbprint: {A}}}]\nmachines: []",
-        "3: machines: empty. Write at least one entry.",
+        "3: machines: empty, and nothing is included. Write at least one entry.",
     ),
     "one port twice": (two(11001, 11001), f"6: machines[1].port: '11001': {TAKEN}"),
     "every interface and one": (two(11001, "127.0.0.1:11001"), f"6: machines[1].port: '127.0.0.1:11001': {TAKEN}"),
@@ -225,7 +226,7 @@ LOOPS = [
 def test_a_relay_does_not_call_itself(tentacle: str, port: object, tmp_path: Path) -> None:
     (said,) = read(configuration(machines=machine("web01", port, tentacle=tentacle)), tmp_path)
     assert said == (
-        f"5: machines[0].tentacle: '{tentacle.lower()}': the relay's own door of machines[0], on line 5: "
+        f"5: machines[0].tentacle: '{tentacle.lower()}': the relay's own door, machines[0] on line 5: "
         "it would call itself. Write the address of the Tentacle."
     )
 
@@ -233,9 +234,7 @@ def test_a_relay_does_not_call_itself(tentacle: str, port: object, tmp_path: Pat
 def test_the_door_of_another_machine_is_a_loop_too(tmp_path: Path) -> None:
     text = configuration(machines=machine("web01", 11001) + "\n" + machine("web02", 11002, tentacle="https://127.0.0.1:11001"))
     (said,) = read(text, tmp_path)
-    assert said.startswith(
-        "6: machines[1].tentacle: 'https://127.0.0.1:11001': the relay's own door of machines[0], on line 5:"
-    )
+    assert said.startswith("6: machines[1].tentacle: 'https://127.0.0.1:11001': the relay's own door, machines[0] on line 5:")
 
 
 GOOD = {
@@ -251,7 +250,13 @@ GOOD = {
         f"{{name: one, thumbprint: {A}, identity: k.pem}}\n{{name: two, thumbprint: {C}, identity: k.pem}}",
         machine("w", 1, ", octopus: [one, two]"),
     ),
-    "two machines at one Tentacle": two(11001, 11002),
+    "two Tentacles at one address": configuration(
+        machines=machine("w1", 1, tentacle="https://t") + "\n" + machine("w2", 2, tentacle="https://t").replace(B, C)
+    ),
+    "one thumbprint at two addresses": two(11001, 11002),
+    "one Tentacle at two ports": configuration(
+        machines=machine("w1", 1, tentacle="https://t:1") + "\n" + machine("w2", 2, tentacle="https://t:2")
+    ),
     "a machine's ready above its connect": configuration(
         machines=machine("w", 1, ", timeouts: {connect: 40s}"), defaults="timeouts: {ready: 50s}"
     ),
