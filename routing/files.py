@@ -34,7 +34,7 @@ def read_main(path: Path, bounds: Bounds) -> str:
 def read_included(path: Path, bounds: Bounds) -> str:
     """The text of an included file. Raises ConfigurationError."""
     # O_NONBLOCK: opening a pipe must not wait for a writer.
-    return _decoded(path, _read(path, os.O_RDONLY | os.O_NONBLOCK, bounds, f"Write {path.name}/*.yaml for the files in it."))
+    return _decoded(path, _read(path, os.O_RDONLY | os.O_NONBLOCK, bounds, "Move it away, or narrow the pattern."))
 
 
 def matching(pattern: str, folder: Path) -> list[Path]:
@@ -48,6 +48,8 @@ def matching(pattern: str, folder: Path) -> list[Path]:
     if not _WILD & set(name):
         if not os.path.lexists(folder / pattern):
             raise WrongValueError(f"no such file: {folder / pattern}", "Check the name. Only a pattern may match nothing.")
+        if os.path.isdir(folder / pattern):
+            raise WrongValueError("a folder", f"Write {pattern}/*.yaml for the files in it.")
         return [folder / pattern]
     try:
         names = os.listdir(folder / parent)
@@ -89,8 +91,9 @@ def _check_kind(path: Path, about: os.stat_result, flags: int, bounds: Bounds, f
     if flags & os.O_NONBLOCK and not stat.S_ISREG(about.st_mode):
         raise unreadable(path, "not a file", "Name a file, or a link to one.")
     first = bounds.seen.setdefault((about.st_dev, about.st_ino), path)
-    if first != path:
-        raise unreadable(path, f"the same file as {first}", "Include each file once, and never the main one.")
+    if first is not path:
+        problem = f"the same file as {first}" if first != path else "the main file, which includes itself"
+        raise unreadable(path, problem, "Include each file once, and never the main one.")
 
 
 def _decoded(path: Path, data: bytes) -> str:

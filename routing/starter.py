@@ -1,5 +1,6 @@
 """The files of a new site: a commented configuration, the schemas that editors use, and a folder for machines."""
 
+import errno
 import json
 import os
 import re
@@ -145,10 +146,21 @@ def write(contents: dict[Path, str]) -> None:
             made.append(path)
     except BaseException as error:
         for path in reversed(made):
-            path.rmdir() if path.is_dir() else path.unlink()
+            _take_back(path)
         if isinstance(error, FileExistsError):  # somebody else was as quick
             raise SiteExistsError([Path(error.filename2 or error.filename)]) from error
         raise
+
+
+def _take_back(path: Path) -> None:
+    if not path.is_dir():
+        path.unlink()
+        return
+    try:
+        path.rmdir()
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:  # somebody else has put something there: it stays
+            raise
 
 
 def _make_folder(folder: Path, made: list[Path]) -> None:
