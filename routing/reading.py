@@ -164,12 +164,11 @@ def _known(root: type[Section], key: Key) -> str:
     deeper = [path for path in _deeper(model) if path.rpartition(".")[2] == plain]
     if len(deeper) == 1:
         return f"Did you mean {deeper[0]}?"
+    if _OTHER_WORDS.get(plain) in known:
+        return f"Did you mean {_OTHER_WORDS[plain]}?"
     squeezed = {name.replace("_", ""): name for name in known}
     near = difflib.get_close_matches(plain.replace("_", ""), squeezed, n=1)
-    if near:
-        return f"Did you mean {squeezed[near[0]]}?"
-    other = _OTHER_WORDS.get(plain)
-    return f"Did you mean {other}?" if other in known else f"Known here: {', '.join(known)}."
+    return f"Did you mean {squeezed[near[0]]}?" if near else f"Known here: {', '.join(known)}."
 
 
 def _deeper(model: type[Section]) -> Iterator[str]:
