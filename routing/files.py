@@ -3,14 +3,16 @@
 import fnmatch
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from routing.mistakes import ConfigurationError, Mistake, WrongValueError
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_FILES: Final = 20_000
+_PIECE: Final = 256 * 1024
 _WILD = frozenset("*?[")
 _SPLIT_REMEDY = "Split this over several relays."
 
@@ -69,7 +71,7 @@ def _read(path: Path, flags: int, bounds: Bounds, folder_remedy: str) -> bytes:
         try:
             _check_kind(path, os.fstat(descriptor), flags, bounds, folder_remedy)
             with open(descriptor, "rb", closefd=False) as file:
-                data = file.read(bounds.bytes + 1)
+                data = b"".join(_pieces(file, bounds.bytes + 1))
         finally:
             os.close(descriptor)
     except FileNotFoundError:
@@ -82,6 +84,13 @@ def _read(path: Path, flags: int, bounds: Bounds, folder_remedy: str) -> bytes:
         others = "" if len(bounds.seen) == 1 else ", with the files before it"
         raise unreadable(path, f"more than {MAX_BYTES} bytes{others}", _SPLIT_REMEDY)
     return data
+
+
+def _pieces(file: BinaryIO, most: int) -> Iterator[bytes]:
+    """Up to so many bytes. In pieces, because asking for many at once takes the memory for all of them."""
+    while most > 0 and (piece := file.read(min(most, _PIECE))):
+        most -= len(piece)
+        yield piece
 
 
 def _check_kind(path: Path, about: os.stat_result, flags: int, bounds: Bounds, folder_remedy: str) -> None:

@@ -29,14 +29,22 @@ _PINNED: Final[dict[str, Any]] = {"oneOf": [{"required": ["thumbprint"]}, {"requ
 _HAS_DOOR: Final[dict[str, Any]] = {"anyOf": [{"required": ["port"]}, {"required": ["host"]}]}
 
 
-def about(description: str, *examples: object, default: str | int | None = None, **more: Any) -> Any:
+def about(
+    description: str,
+    *examples: object,
+    default: str | int | None = None,
+    absent: "Section | None" = None,
+    **more: Any,
+) -> Any:
     """What a field means. examples: the first is what a message about a missing one shows. default: as it is written.
 
-    more: what the JSON schema says besides, and checks.py checks.
+    absent: what a section is that is left out, one for all: nobody changes it. more: what the JSON schema says besides, and
+    checks.py checks.
     """
     if default is not None:
         more["default"] = default
-    return Field(description=description, examples=list(examples) or None, json_schema_extra=more)
+    shared: dict[str, Any] = {} if absent is None else {"default_factory": lambda: absent}
+    return Field(description=description, examples=list(examples) or None, json_schema_extra=more, **shared)
 
 
 class Section(BaseModel):
@@ -181,8 +189,8 @@ class RelaySection(Section):
     log_level: Annotated[
         values.LogLevel, about("Of the operational log, which goes to standard error.", "info", default="info")
     ] = "info"
-    limits: Annotated[RelayLimitsSection, about("Of the whole relay.")] = RelayLimitsSection()
-    timeouts: Annotated[RelayTimeoutsSection, about("Of the whole relay.")] = RelayTimeoutsSection()
+    limits: Annotated[RelayLimitsSection, about("Of the whole relay.", absent=RelayLimitsSection())]
+    timeouts: Annotated[RelayTimeoutsSection, about("Of the whole relay.", absent=RelayTimeoutsSection())]
 
 
 class OctopusSection(Section):
@@ -220,6 +228,9 @@ class FrontSection(Section):
             "[::1]:10933",
         ),
     ]
+
+
+_OF_THIS_MACHINE = "Of this machine. What is not given here is that of `defaults`."
 
 
 class MachineSection(Section):
@@ -278,15 +289,17 @@ class MachineSection(Section):
             "web01.pfx",
         ),
     ] = None
-    limits: Annotated[LimitsSection, about("Of this machine. What is not given here is that of `defaults`.")] = LimitsSection()
-    timeouts: Annotated[TimeoutsSection, about("Of this machine. What is not given here is that of `defaults`.")] = (
-        TimeoutsSection()
-    )
+    limits: Annotated[
+        LimitsSection, about("Of this machine. What is not given here is that of `defaults`.", absent=LimitsSection())
+    ]
+    timeouts: Annotated[
+        TimeoutsSection, about("Of this machine. What is not given here is that of `defaults`.", absent=TimeoutsSection())
+    ]
 
 
 class DefaultsSection(Section):
-    limits: Annotated[LimitsSection, about("Of each machine.")] = LimitsSection()
-    timeouts: Annotated[TimeoutsSection, about("Of each machine.")] = TimeoutsSection()
+    limits: Annotated[LimitsSection, about("Of each machine.", absent=LimitsSection())]
+    timeouts: Annotated[TimeoutsSection, about("Of each machine.", absent=TimeoutsSection())]
 
 
 class AdminSection(Section):
@@ -329,8 +342,10 @@ class Configuration(Section):
             ["machines.d/*.yaml", "kiosks.yaml"],
         ),
     ] = ()
-    defaults: Annotated[DefaultsSection, about("For every machine that does not say otherwise.")] = DefaultsSection()
-    admin: Annotated[AdminSection, about("Metrics and health.")] = AdminSection()
+    defaults: Annotated[
+        DefaultsSection, about("For every machine that does not say otherwise.", absent=DefaultsSection.model_validate({}))
+    ]
+    admin: Annotated[AdminSection, about("Metrics and health.", absent=AdminSection())]
 
 
 class MachinesFile(Section):
