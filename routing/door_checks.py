@@ -40,8 +40,9 @@ def _doors(declared: Declaration) -> Iterator[_Door]:
     front, admin = declared.entry("front", declared.main.front), declared.entry("admin", declared.main.admin)
     if front.has("listen"):
         yield _Door(front, "listen", front.section.listen)
-    # A wrong address is no address: it must not be taken for the one that is meant where none is written.
-    if admin.section.listen and (admin.has("listen") or "listen" not in admin.written):
+    # A section with mistakes may mean another address than the one where none is written.
+    right = (admin.is_mapping or not declared.gives("admin")) and all(map(admin.has, admin.written))
+    if admin.section.listen and right:
         yield _Door(admin, "listen", admin.section.listen)
     for machine in declared.machines:
         if machine.section.port:

@@ -25,7 +25,6 @@ _LIST_REMEDY = "Write a list: each item on a line of its own, after '- '."
 _OTHER_WORDS: Final = {
     "access_logs": "access_log",
     "address": "tentacle",
-    "certificate": "identity",
     "door": "port",
     "fingerprint": "thumbprint",
     "fingerprints": "thumbprints",

@@ -78,9 +78,14 @@ def test_the_shared_door_is_the_relays_own(front: str, tmp_path: Path) -> None:
 
 
 def test_a_wrong_address_of_the_metrics_is_not_taken_for_the_usual_one(tmp_path: Path) -> None:
-    said = read(configuration(machines=machine("w", 9933)) + "admin: {listen: '127.0.0.1:x'}\n", tmp_path)
-    assert len(said) == 1
-    assert said[0].startswith("6: admin.listen: '127.0.0.1:x': not a port from 1 to 65535.")
+    for admin, start in [
+        ("{listen: '127.0.0.1:x'}", "6: admin.listen: '127.0.0.1:x': not a port from 1 to 65535."),
+        ("9933", "6: admin: '9933': not a mapping."),
+        ("{liste: 9934}", "6: admin.liste: unknown key. Did you mean listen?"),
+    ]:
+        said = read(configuration(machines=machine("w", 9933)) + f"admin: {admin}\n", tmp_path)
+        assert len(said) == 1, said
+        assert said[0].startswith(start)
 
 
 FRONT = "front: {listen: 10933}\n"
