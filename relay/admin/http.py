@@ -40,7 +40,7 @@ INDEX: Final = """<!DOCTYPE html>
 <li><a href="/readyz">/readyz</a>: whether it takes callers</li>
 </ul></body></html>
 """
-_REMEDY: Final = "Free the port, or choose another address in admin.listen, or take admin.listen out."
+_REMEDY: Final = "Free the port, or write another address, or none, in admin.listen."
 _log = Logger()
 
 

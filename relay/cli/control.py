@@ -42,9 +42,6 @@ def reload_(config: Path, socket: Path | None, now: bool, as_json: bool) -> None
     With mistakes in it, the relay runs on as it was; all of them are printed, and the exit code is 1.
     """
     answer = ask_relay(config, socket, {"command": "reload", "now": now}, RELOAD_TIMEOUT)
-    if not answer["ok"]:
-        for line in answer.get("mistakes", ()):
-            click.echo(line, err=True)
     _finish(
         answer,
         as_json,
@@ -130,5 +127,7 @@ def _finish(answer: dict[str, Any], as_json: bool, said: Callable[[], str]) -> N
         click.echo(said())
     if not answer["ok"]:
         if not as_json:
+            for line in answer.get("mistakes", ()):
+                click.echo(line, err=True)
             click.echo(f"relay-tentacle: {answer['error']}", err=True)
         sys.exit(NOT_FINE)

@@ -9,7 +9,9 @@ from relay.cli.configuration import check
 from relay.cli.control import close, drain, reload_, resume
 from relay.cli.demo import demo
 from relay.cli.identity import identity
+from relay.cli.init import init
 from relay.cli.run import run
+from relay.cli.schema import schema
 from relay.cli.status import status
 from relay.version import VERSION
 
@@ -35,5 +37,5 @@ def open_standard_descriptors() -> None:
             setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8", closefd=False))  # Python has None there
 
 
-for command in (run, check, identity, demo, status, reload_, drain, resume, close):
+for command in (run, init, check, schema, identity, demo, status, reload_, drain, resume, close):
     main.add_command(command)

@@ -299,7 +299,8 @@ def octopus_entry(name: str, *callers: str, face: str) -> dict[str, Any]:
 class Site:
     """A relay and its machines. relay, octopus, defaults: sections of the file; provisioned: whether the relay gets identities.
 
-    host: how the file calls the place where the Tentacles are. process: what RelayProcess takes.
+    host: how the file calls the place where the Tentacles are. admin: where metrics are served. process: what RelayProcess
+    takes. configuration: what the file says.
     """
 
     def __init__(
@@ -312,6 +313,7 @@ class Site:
         defaults: dict[str, Any] | None = None,
         provisioned: bool = True,
         host: str = "127.0.0.1",
+        admin: str = "none",
         **process: Any,
     ) -> None:
         for face in (OCTOPUS_FACE, OTHER_OCTOPUS_FACE, TENTACLE_FACE):
@@ -321,9 +323,10 @@ class Site:
         for machine in self.machines:
             shutil.copy(folder / f"{TENTACLE_FACE}.pem", folder / f"{machine.name}.pem")
         entries = octopus or [octopus_entry("production", "octopus", face=OCTOPUS_FACE if provisioned else "")]
-        configuration = {
+        self.configuration: dict[str, Any] = {
             "version": 1,
             "relay": {"name": "test", "state": "state", **(relay or {})},
+            "admin": {"listen": admin},
             "octopus": entries,
             "machines": [
                 {
@@ -339,7 +342,7 @@ class Site:
             "defaults": defaults or {},
         }
         try:
-            self.relay = RelayProcess(folder, configuration, **process)
+            self.relay = RelayProcess(folder, self.configuration, **process)
         except BaseException:
             self.close()
             raise

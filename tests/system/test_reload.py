@@ -117,6 +117,7 @@ class Scene:
         return {
             "version": 1,
             "relay": {"name": "test", "state": "state"},
+            "admin": {"listen": "none"},
             "octopus": [
                 {"name": "production", "thumbprints": [octopus], "identity": "production.pem"},
                 {"name": "staging", "thumbprints": [staging, *more], "identity": "staging.pem"},

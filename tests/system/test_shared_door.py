@@ -45,6 +45,7 @@ class Corner:
         return {
             "version": 1,
             "relay": {"name": "test", "state": "state"},
+            "admin": {"listen": "none"},
             "octopus": [octopus],
             "front": {"listen": f"{HOST}:{self.front[1]}"},
             "machines": machines,

@@ -344,7 +344,7 @@ async def test_a_port_that_is_taken(pages: Pages) -> None:
             pages.pages.prepare(replace(pages.controls.table, admin=address))
     assert str(raised.value) == (
         f"admin.listen: cannot listen on {address}: {os.strerror(errno.EADDRINUSE)}. "
-        "Free the port, or choose another address in admin.listen, or take admin.listen out."
+        "Free the port, or write another address, or none, in admin.listen."
     )
     assert (await pages.get("/healthz")).status == 200
 
