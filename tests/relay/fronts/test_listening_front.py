@@ -387,7 +387,6 @@ def test_the_identify_deadline_is_not_for_callers_that_wait_for_their_tentacle()
 def test_draining_closes_whoever_has_no_call_without_a_byte(said: list[bytes]) -> None:
     visit = Visit()
     visit.says(*said)
-    visit.door.draining = True
     visit.front.drain()
     assert (visit.hears(), visit.link.ended) == ([], FIN)
     assert visit.refusals == [Refusal.DRAINING]
@@ -396,7 +395,6 @@ def test_draining_closes_whoever_has_no_call_without_a_byte(said: list[bytes]) -
 
 def test_draining_closes_whoever_is_between_calls() -> None:
     visit = Visit().served()
-    visit.door.draining = True
     visit.front.drain()
     assert (visit.hears(), visit.link.ended) == ([], FIN)
     assert visit.outcomes == [Outcome.OK]
@@ -406,7 +404,6 @@ def test_draining_closes_whoever_is_between_calls() -> None:
 @pytest.mark.parametrize("stage", [Visit.identified, Visit.asked_again])
 def test_draining_closes_whoever_waits_for_a_tentacle_without_a_byte(stage: Callable[[Visit], Visit]) -> None:
     visit = stage(Visit())
-    visit.door.draining = True
     visit.front.drain()
     assert (visit.hears(), visit.link.ended) == ([], FIN)
     assert visit.outcomes[-1] is Outcome.STOPPED
@@ -416,7 +413,6 @@ def test_draining_closes_whoever_waits_for_a_tentacle_without_a_byte(stage: Call
 @pytest.mark.parametrize("stage", [Visit.answered, Visit.in_call, Visit.in_reply])
 def test_draining_lets_a_call_end_and_closes_behind_it(stage: Callable[[Visit], Visit]) -> None:
     visit = stage(Visit())
-    visit.door.draining = True
     visit.front.drain()
     assert visit.link.ended is None
     if stage is Visit.answered:
