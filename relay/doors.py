@@ -121,7 +121,7 @@ class Doors:
         return lambda hello: self._directory.routes[owner]
 
     def _by_name(self, hello: ClientHello) -> Route | SentAway:
-        name = hello.server_name
+        name = hello.server_name.removesuffix(".")
         if not name:
             return SentAway(Refusal.NO_NAME, "it did not say by SNI which machine it wants")
         machine = self._directory.hosts.get(name)

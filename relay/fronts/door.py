@@ -86,7 +86,8 @@ class Door:
         """Where it listens."""
         return self._listener.address
 
-    def __len__(self) -> int:
+    @property
+    def arrivals(self) -> int:
         """How many callers have come and not begun their handshake."""
         return len(self._arrivals)
 

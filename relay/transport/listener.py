@@ -50,7 +50,7 @@ def _listen(family: socket.AddressFamily, address: Any, beside: Collection[socke
         _share(shared, 0)
         sock.close()
         raise
-    _share(shared, 0)  # or another process of this user could take the port as well
+    _share(shared, 0)  # whoever comes later and asks for the port finds it in use, as ever
     return sock
 
 

@@ -149,5 +149,5 @@ class Doorstep:
         await self.advance(100)
         self.loop.stop()
         assert self.house.inside == 0, "admitted and departed do not agree"
-        assert (len(self.door), self.route.callers) == (0, 0)
+        assert (self.door.arrivals, self.route.callers) == (0, 0)
         assert self.street.reactor.timers == []

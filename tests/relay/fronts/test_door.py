@@ -275,7 +275,7 @@ async def test_a_drain_closes_the_door_and_whoever_has_no_call(step: Doorstep) -
     await step.inside(1)
     assert step.refusals == [Refusal.DRAINING, Refusal.DRAINING]
     assert silent.fileno() > 0
-    assert (len(step.door), step.route.callers, step.route.in_flight) == (0, 1, 1)
+    assert (step.door.arrivals, step.route.callers, step.route.in_flight) == (0, 1, 1)
     assert busy.end is None
     with pytest.raises(ConnectionRefusedError), socket.create_connection(step.address, 1):
         pass
