@@ -98,13 +98,18 @@ class Site:
 
     async def accept(self) -> TlsPeer:
         """The Tentacle takes a dial, and trusts it."""
+        tentacle = await self.take_dial()
+        await self.hears(tentacle, PREAMBLE + CLIENT_IDENTITY)
+        tentacle.write(SERVER_IDENTITY)
+        return tentacle
+
+    async def take_dial(self) -> TlsPeer:
+        """The Tentacle takes a dial, shakes hands and says nothing."""
         await self.street.spin(self.dialled)
         sock, _ = self._listener.accept()
         sock.setblocking(False)
         tentacle = TlsPeer(self.changes, sock, server_side("TLSv1.3", identity("tentacle")), listens=True)
         self.tentacles.append(tentacle)
-        await self.hears(tentacle, PREAMBLE + CLIENT_IDENTITY)
-        tentacle.write(SERVER_IDENTITY)
         return tentacle
 
     def dialled(self) -> bool:
