@@ -70,11 +70,14 @@ class _Side:
     ) -> None:
         self._make: Final = make
         self._contexts: dict[str, SSL.Context] = {}
-        self.identities: Final = identities
+        self.identities: Final = dict(identities)
         for name, identity in identities.items():
-            if before is None or before.identities.get(name) != identity:
+            known = before.identities.get(name) if before else None
+            if before is None or known != identity:
                 make(identity)  # only to know now whether OpenSSL takes it
-            elif name in before._contexts:
+                continue
+            self.identities[name] = known  # the same object: 10,000 of them are compared in no time, and kept once
+            if name in before._contexts:
                 self._contexts[name] = before._contexts[name]
 
     def context(self, name: str) -> SSL.Context:

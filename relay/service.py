@@ -159,12 +159,13 @@ class RelayService:
         faces = faces or self.read_faces(table)
         changes = compare(self.table, table, self.faces, faces)
         steps = self._prepare(table)
+        moved = [name for name in changes.changed if _shown(self.table, self.faces, name) != _shown(table, faces, name)]
         faces_before, self.faces, self.table = self.faces, faces, table
         self._loop.gate.pace(table.relay.limits.handshakes)
         closed = self._take(changes, faces_before, now)
         for step in steps:
             step.commit()
-        self._say_doors((*changes.added, *changes.changed))
+        self._say_doors((*changes.added, *moved))
         return replace(changes, closed=closed)
 
     def _prepare(self, table: Table) -> list[Step]:
@@ -339,6 +340,13 @@ class RelayService:
         loop.stop()
         self._emptied()
         self._log.info("stopped")
+
+
+def _shown(table: Table, faces: Faces, name: str) -> tuple[object, ...]:
+    """What is said of a machine's door."""
+    machine = table.machine(name)
+    assert machine
+    return machine.door, machine.host, machine.tentacle, faces.of_machine(name)
 
 
 def _check_lasting(before: Relay, after: Relay) -> None:

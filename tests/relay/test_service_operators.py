@@ -10,6 +10,7 @@ from changes import turns
 from halibut_bytes import REQUEST, deflated, response
 from identities import identity
 from service_site import REPLY, REQUEST_ID, Site
+from site_calls import in_call
 from tables import machine
 from tls_peer import FIN, RST, TlsPeer, client_side
 from wires import Held
@@ -28,13 +29,6 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     await made.clean()
     await turns()
     assert Held.now() == before
-
-
-async def in_call(site: Site) -> tuple[TlsPeer, TlsPeer]:
-    caller, tentacle = await site.answered()
-    caller.write(REQUEST)
-    await site.hears(tentacle, REQUEST)
-    return caller, tentacle
 
 
 async def introduced(site: Site) -> TlsPeer:

@@ -1,6 +1,5 @@
 """A running relay takes another table: what stays, what ends with its calls, what is cut, and what refuses it whole."""
 
-import os
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,16 +9,16 @@ from typing import Any
 import pytest
 import pytest_twisted
 from changes import turns
-from halibut_bytes import REQUEST, deflated, response
 from identities import identity
-from service_site import OCTOPUS, REPLY, REQUEST_ID, Site
+from service_site import OCTOPUS, Site
+from site_calls import dials_anew, ends_well, given_up, in_call, turn, waits
 from tables import machine
-from tls_peer import FIN, RST, TlsPeer, client_side
+from tls_peer import FIN, TlsPeer, client_side
 from wires import Held
 
 from certs.errors import CertificateError
 from certs.thumbprint import Thumbprint
-from relay.halibut.lines import CLIENT_IDENTITY, END, NEXT, PREAMBLE, PROCEED, SERVER_IDENTITY
+from relay.halibut.lines import CLIENT_IDENTITY, NEXT, PREAMBLE, PROCEED, SERVER_IDENTITY
 from relay.reload import Changes
 from relay.service import StartError
 from routing.addresses import Address
@@ -42,52 +41,6 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 def changed(site: Site, **settings: Any) -> Machine:
     return replace(site.machine, **settings)
-
-
-async def turn(site: Site, caller: TlsPeer, tentacle: TlsPeer) -> None:
-    """The caller's next call, over the connection to the Tentacle that the relay has kept."""
-    caller.write(NEXT)
-    await site.hears(tentacle, NEXT)
-    tentacle.write(PROCEED)
-    await site.hears(caller, PROCEED)
-    await site.call(caller, tentacle)
-
-
-async def dials_anew(site: Site, caller: TlsPeer) -> TlsPeer:
-    """The caller's next call takes another connection to the Tentacle."""
-    caller.write(NEXT)
-    tentacle = await site.accept()
-    await site.hears(caller, PROCEED)
-    await site.call(caller, tentacle)
-    return tentacle
-
-
-async def in_call(site: Site) -> tuple[TlsPeer, TlsPeer]:
-    caller, tentacle = await site.answered()
-    caller.write(REQUEST)
-    await site.hears(tentacle, REQUEST)
-    return caller, tentacle
-
-
-async def ends_well(site: Site, caller: TlsPeer, tentacle: TlsPeer) -> None:
-    """The call in flight."""
-    tentacle.write(REPLY)
-    await site.hears(caller, REPLY)
-
-
-async def waits(site: Site) -> TlsPeer:
-    """A caller that waits for a Tentacle which has been dialled, and says nothing."""
-    caller = await site.caller()
-    caller.write(PREAMBLE)
-    caller.write(CLIENT_IDENTITY)
-    await site.street.spin(site.dialled)
-    return caller
-
-
-async def given_up(site: Site, tentacle: TlsPeer) -> None:
-    """An idle connection is closed, as Octopus does it."""
-    await site.changes.until(lambda: tentacle.end)
-    assert tentacle.data == END
 
 
 # ---- what has not changed -----------------------------------------------------------------------------------------------
@@ -118,6 +71,14 @@ async def test_an_added_machine_has_its_door_and_is_logged(site: Site) -> None:
     await site.call(caller, tentacle)
     assert [line["machine"] for line in site.relay.log("door open")] == ["web01", "web02"]
     assert [line["machine"] for line in site.relay.access()] == ["web02"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_door_is_logged_again_where_what_was_said_of_it_is_not_so_any_more(site: Site) -> None:
+    site.relay.reload(changed(site, timeouts=Timeouts(ready=7.0)))
+    assert len(site.relay.log("door open")) == 1
+    site.relay.reload(changed(site, tentacle=Address("127.0.0.1", 1)))
+    assert [line["tentacle"] for line in site.relay.log("door open")] == [str(site.machine.tentacle), "127.0.0.1:1"]
 
 
 # ---- what has changed ---------------------------------------------------------------------------------------------------
@@ -331,145 +292,6 @@ async def test_a_machine_may_come_back_while_its_last_calls_end(site: Site) -> N
     assert site.relay.metric("relay_exchanges_in_flight") == 2
     await ends_well(site, caller, tentacle)
     assert await site.street.ended(caller) == FIN
-
-
-# ---- whom the new table does not trust ----------------------------------------------------------------------------------
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_thumbprint_that_was_taken_away_gets_no_next_call(site: Site) -> None:
-    """Its call in flight ends; whoever is between calls, or waits for a Tentacle, is closed without another byte."""
-    idle, pooled = await site.answered()
-    await site.call(idle, pooled)
-    busy = await site.caller()
-    busy.write(PREAMBLE)
-    busy.write(CLIENT_IDENTITY)
-    await site.hears(pooled, NEXT)
-    pooled.write(PROCEED)
-    await site.hears(busy, SERVER_IDENTITY)
-    asked, idle = idle, await site.caller()
-    asked.write(NEXT)
-    await site.street.spin(site.dialled)
-    dials = site.take_dials()
-    site.relay.reload(changed(site, octopus=(NO_LONGER_OCTOPUS,)))
-    assert await site.street.ended(asked) == FIN
-    assert asked.data == b""
-    busy.write(REQUEST)
-    await site.hears(pooled, REQUEST)
-    await ends_well(site, busy, pooled)
-    assert await site.street.ended(busy) == FIN
-    assert busy.data == b""
-    assert sorted(site.relay.calls()) == ["cut", "ok", "ok"]
-    for dial in dials:
-        dial.close()
-    idle.close()
-
-
-@pytest_twisted.ensureDeferred
-async def test_now_cuts_callers_that_are_not_trusted_any_more_within_the_turn(site: Site) -> None:
-    caller, tentacle = await in_call(site)
-    changes = site.relay.reload(changed(site, octopus=(NO_LONGER_OCTOPUS,)), now=True)
-    assert (changes.changed, changes.closed) == (("web01",), 1)
-    [line] = site.relay.access()
-    assert (line["outcome"], line["detail"]) == ("cut", "the configuration no longer allows it")
-    assert site.service.in_flight("web01") == 0
-    assert await site.street.ended(caller) == FIN
-    assert await site.street.ended(tentacle) == FIN
-    assert site.relay.log("call failed") == []
-
-
-@pytest_twisted.ensureDeferred
-async def test_now_leaves_alone_whoever_is_trusted(site: Site) -> None:
-    caller, tentacle = await in_call(site)
-    both = replace(OCTOPUS, thumbprints=(*OCTOPUS.thumbprints, *NO_LONGER_OCTOPUS.thumbprints))
-    assert site.relay.reload(changed(site, octopus=(both,)), now=True).closed == 0
-    await ends_well(site, caller, tentacle)
-    await turn(site, caller, tentacle)
-
-
-@pytest_twisted.ensureDeferred
-async def test_now_lets_nothing_more_out_of_what_was_written(site: Site) -> None:
-    """A caller that is slow, and revoked, does not get the rest of a reply that waits for it."""
-    caller, tentacle = await in_call(site)
-    caller.stop_reading()
-    tentacle.write(deflated(response(os.urandom(8 << 20).hex(), id=REQUEST_ID), level=0))  # more than sockets hold
-    before = -1
-    while tentacle.unsent != before:
-        before = tentacle.unsent
-        await turns(50)
-    assert before
-    site.relay.reload(changed(site, octopus=(NO_LONGER_OCTOPUS,)), now=True)
-    assert site.relay.calls() == ["cut"]
-    caller.read()
-    assert await site.street.ended(caller) == RST
-
-
-@pytest_twisted.ensureDeferred
-async def test_now_cuts_removed_machines_and_what_earlier_reloads_let_end(site: Site) -> None:
-    first = await in_call(site)
-    site.relay.reload(machine("web02"))
-    assert first[0].end is None
-    changes = site.relay.reload(machine("web02"), now=True)
-    assert (changes.removed, changes.closed) == ((), 2)
-    assert site.relay.calls() == ["cut"]
-    for peer in first:
-        assert await site.street.ended(peer) == FIN
-
-
-@pytest_twisted.ensureDeferred
-async def test_now_counts_callers_and_connections_to_tentacles(site: Site) -> None:
-    caller, tentacle = await site.answered()
-    await site.call(caller, tentacle)
-    assert site.relay.reload(machine("web02"), now=True).closed == 2
-    assert await site.street.ended(caller) == FIN
-    await given_up(site, tentacle)
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_tentacle_whose_pin_is_gone_ends_its_call_and_gets_no_other(site: Site) -> None:
-    caller, tentacle = await in_call(site)
-    site.relay.reload(changed(site, thumbprints=(OTHER_PIN,)))
-    await ends_well(site, caller, tentacle)
-    await given_up(site, tentacle)
-    caller.write(NEXT)
-    refused = await site.take_dial()
-    assert await site.street.ended(refused) == FIN
-    assert refused.data == b""
-    assert await site.street.ended(caller) == FIN
-    assert site.relay.calls() == ["ok", "wrong-certificate"]
-
-
-@pytest.mark.parametrize("again", [False, True])
-@pytest_twisted.ensureDeferred
-async def test_now_cuts_a_call_to_a_tentacle_whose_pin_is_gone(site: Site, again: bool) -> None:
-    """again: an earlier reload, without now, has taken the pin away."""
-    caller, tentacle = await in_call(site)
-    new = changed(site, thumbprints=(OTHER_PIN,))
-    if again:
-        site.relay.reload(new)
-    assert site.relay.reload(new, now=True).closed == 1
-    assert site.relay.calls() == ["cut"]
-    assert await site.street.ended(caller) == FIN
-    assert await site.street.ended(tentacle) == FIN
-
-
-@pytest_twisted.ensureDeferred
-async def test_now_leaves_a_call_to_a_tentacle_that_showed_a_pin_that_stays(site: Site) -> None:
-    site.relay.reload(changed(site, thumbprints=(OTHER_PIN, *site.machine.thumbprints)))
-    caller, tentacle = await in_call(site)
-    assert site.relay.reload(site.machine, now=True).closed == 0
-    await ends_well(site, caller, tentacle)
-
-
-@pytest_twisted.ensureDeferred
-async def test_now_cuts_who_waits_for_a_tentacle_that_could_show_a_pin_that_is_gone(site: Site) -> None:
-    caller = await waits(site)
-    dials = site.take_dials()
-    assert site.relay.reload(changed(site, thumbprints=(OTHER_PIN,)), now=True).closed == 1
-    assert await site.street.ended(caller) == FIN
-    assert caller.data == b""
-    for dial in dials:
-        dial.close()
 
 
 # ---- the relay itself ---------------------------------------------------------------------------------------------------
