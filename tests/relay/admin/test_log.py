@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 
 from relay.admin.log import SUMMARY, Log, Repeats, Threshold, make_log
 from relay.admin.writer import FLUSH_AFTER, LineWriter
-from routing.schema import LOG_LEVELS
+from routing.values import LOG_LEVELS
 
 
 class Lines:
