@@ -19,7 +19,7 @@ from halibut_bytes import REQUEST, deflated, request, response
 from prometheus_client.parser import text_string_to_metric_families
 from schemas import described
 from scripted import CLIENT, PATIENCE, PREAMBLE, Peer
-from system import Machine, Site, free_ports, site
+from system import HOST, Machine, Site, free_ports, site
 
 REPLY = deflated(response(id=request()["Message"]["id"]))
 
@@ -72,8 +72,7 @@ class Operated:
 @pytest.fixture
 def operated(tmp_path: Path) -> Iterator[Operated]:
     [port] = free_ports(1)
-    host = f"127.{os.getpid() >> 16 & 0xFF}.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}"
-    with site(tmp_path, 2, admin=f"{host}:{port}") as made:
+    with site(tmp_path, 2, admin=f"{HOST}:{port}") as made:
         yield Operated(tmp_path, made)
 
 
