@@ -88,7 +88,9 @@ class RelayService:
             lambda: sum(route.back_connections for route in self._all_routes()),
         )
         self._metrics.counter("relay_handshakes", "TLS handshakes begun with callers.", lambda: loop.gate.begun)
-        self._metrics.counter("relay_handshakes_delayed", "Times that one had to wait.", lambda: loop.gate.delayed)
+        self._metrics.counter(
+            "relay_handshakes_delayed", "TLS handshakes with callers that had to wait.", lambda: loop.gate.delayed
+        )
         self._metrics.gauge("relay_handshakes_waiting", "Callers that wait for their handshake.", lambda: len(loop.gate))
 
     def _all_routes(self) -> list[Route]:
