@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,43 @@ async def test_it_says_what_each_machine_has(site: Site) -> None:
     assert state() == (len(callers) + 1, len(callers), site.machine.limits.connections, 2)
     for dial in site.take_dials():
         dial.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_says_which_connections_rest(site: Site) -> None:
+    caller, tentacle = await site.answered()
+    assert site.service.idle_back_connections("web01") == 0
+    await site.call(caller, tentacle)
+    assert site.service.idle_back_connections("web01") == 1
+    with pytest.raises(NoSuchNameError):
+        site.service.idle_back_connections("web99")
+
+
+def test_it_says_when_identities_expire(site: Site) -> None:
+    found = {(kind, name): time for kind, name, time in site.service.expiries()}
+    assert found == {
+        ("machine", "web01"): site.service.faces.of_machine("web01").expires.timestamp(),
+        ("octopus", "production"): site.service.faces.of_octopus("production").expires.timestamp(),
+    }
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_says_whether_one_machine_is_drained(site: Site) -> None:
+    assert not site.service.is_drained("web01")
+    site.service.drain_machine("web01")
+    assert site.service.is_drained("web01")
+    with pytest.raises(NoSuchNameError):
+        site.service.is_drained("web99")
+
+
+@pytest_twisted.ensureDeferred
+async def test_series_of_machines_come_and_go_with_the_configuration(site: Site) -> None:
+    def has(name: str) -> bool:
+        return site.relay.metric("relay_exchanges_total", machine=name, outcome="ok") is not None
+
+    assert (has("web01"), has("web02")) == (True, False)
+    site.relay.reload(replace(site.machine, name="web02"))
+    assert (has("web01"), has("web02")) == (False, True)
 
 
 @pytest_twisted.ensureDeferred
