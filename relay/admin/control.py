@@ -35,7 +35,7 @@ from relay.transport.listener import Listener
 SOCKET: Final = "control.sock"
 LOCK: Final = "control.lock"
 MAX_LINE: Final = 64 * 1024  # bytes of a request
-MAX_PATH: Final = 107  # bytes of a Unix socket's path: unix(7), and its NUL
+MAX_PATH: Final = 107  # bytes of the path of a Unix socket: unix(7), without its NUL
 IDLE: Final = 10.0  # seconds for the request, and for each piece of the answer to be taken
 MOST: Final = 32  # clients at once
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid: socket(7)
@@ -75,17 +75,14 @@ class ControlPort:
 
     def listen(self, commands: Commands) -> None:
         """Opens the socket; lock() goes before it. Raises StartError."""
-        length = len(os.fsencode(self.path))
-        if length > MAX_PATH:
-            raise StartError(
-                f"{self.path}: {length} bytes are too long for a socket's path, which has {MAX_PATH} at most. "
-                "Choose a shorter path in relay.state."
-            )
         try:
             self._remove_socket()
             sock = _bound(self.path)
         except OSError as error:
-            raise StartError(f"{self.path}: cannot listen: {error.strerror}. Check the folder relay.state.") from error
+            remedy = "Check the folder relay.state"
+            if len(os.fsencode(self.path)) > MAX_PATH:
+                remedy += f"; its path has more than {MAX_PATH} bytes, which works only where /proc is mounted"
+            raise StartError(f"{self.path}: cannot listen: {error.strerror or error}. {remedy}.") from error
         self._clients = _Clients(self._reactor, commands, self._log)
         self._listener = Listener(self._reactor, sock, self._accepted, lambda: False, self._starved)
 
@@ -120,13 +117,27 @@ class ControlPort:
             self._lock = -1
 
 
+@contextlib.contextmanager
+def socket_name(path: Path) -> Iterator[str]:
+    """A name by which a socket can be bound and reached, however long its path is. Raises OSError."""
+    if len(os.fsencode(path)) <= MAX_PATH:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
 def _bound(path: Path) -> socket.socket:
     """A listening socket that was never open to others. Raises OSError."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         before = os.umask(0o177)
         try:
-            sock.bind(str(path))
+            with socket_name(path) as name:
+                sock.bind(name)
         finally:
             os.umask(before)
         sock.listen(_BACKLOG)

@@ -1,14 +1,13 @@
 """Asks the running relay something by its control socket, and waits for the answer."""
 
 import json
-import os
 import pwd
 import socket
 import time
 from pathlib import Path
 from typing import Any, Final
 
-from relay.admin.control import MAX_PATH
+from relay.admin.control import socket_name
 
 MAX_ANSWER: Final = 256 * 1024 * 1024  # bytes; the status of 10 000 machines has 8 MB
 _READ: Final = 256 * 1024
@@ -20,13 +19,12 @@ class ControlError(Exception):
 
 def ask(path: Path, request: dict[str, Any], timeout: float) -> dict[str, Any]:
     """The answer of the relay that listens at `path`. timeout: seconds, for all of it. Raises ControlError."""
-    if len(os.fsencode(path)) > MAX_PATH:
-        raise ControlError(f"{path}: too long for a socket's path, which has {MAX_PATH} bytes at most. Name a shorter one.")
     end = time.monotonic() + timeout
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             sock.settimeout(timeout)
-            sock.connect(str(path))
+            with socket_name(path) as name:
+                sock.connect(name)
             sock.sendall(json.dumps(request).encode() + b"\n")
             data = _read(sock, end)
         except TimeoutError:

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import socket
@@ -19,7 +20,7 @@ from stream_client import StreamClient
 from certs.errors import CertificateError
 from relay.admin import control
 from relay.admin.commands import Commands
-from relay.admin.control import IDLE, MAX_LINE, MAX_PATH, MOST, ControlPort
+from relay.admin.control import IDLE, MAX_LINE, MAX_PATH, MOST, ControlPort, socket_name
 from relay.admin.log import make_log
 from relay.admin.status import Status
 from relay.admin.writer import FLUSH_AFTER, LineWriter
@@ -167,25 +168,42 @@ def test_a_state_folder_of_others_is_refused(closed: Desk) -> None:
         closed.open()
 
 
-@pytest.mark.parametrize("excess", [0, 1])
-def test_a_path_has_107_bytes_at_most(tmp_path: Path, excess: int) -> None:
-    room = MAX_PATH - len(os.fsencode(tmp_path / "x" / "state" / "control.sock")) + excess
-    folder = tmp_path / ("x" * (room + 1))
-    folder.mkdir()
+@pytest.mark.parametrize("excess", [0, 1, 500])
+@pytest_twisted.ensureDeferred
+async def test_its_path_may_be_longer_than_a_socket_s(tmp_path: Path, excess: int) -> None:
+    folder = tmp_path
+    while (room := MAX_PATH + excess - len(os.fsencode(folder / "state" / "control.sock"))) > 0:
+        folder = folder / ("x" * min(room - 1, 200) or "x")
+        folder.mkdir()
     desk = Desk(folder)
+    assert len(os.fsencode(desk.port.path)) >= MAX_PATH + excess
+    desk.open()
     try:
-        if excess:
-            with pytest.raises(StartError) as raised:
-                desk.open()
-            assert str(raised.value) == (
-                f"{desk.port.path}: 108 bytes are too long for a socket's path, which has 107 at most. "
-                "Choose a shorter path in relay.state."
-            )
-        else:
-            desk.open()
-            assert len(os.fsencode(desk.port.path)) == 107
+        with socket_name(desk.port.path) as name:
+            client = StreamClient.unix(desk.changes, name)
+        await client.write(b'{"command": "status"}\n')
+        assert json.loads(await client.end())["ok"]
+        client.close()
     finally:
-        desk.port.close()
+        await desk.clean()
+    assert not desk.port.path.exists()
+
+
+def test_a_long_path_needs_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def without(path: Path) -> Iterator[str]:
+        yield str(tmp_path / "no proc" / path.name)
+
+    monkeypatch.setattr(control, "socket_name", without)
+    desk = Desk(tmp_path / ("x" * 100))
+    (tmp_path / ("x" * 100)).mkdir()
+    with pytest.raises(StartError) as raised:
+        desk.open()
+    desk.port.close()
+    assert str(raised.value) == (
+        f"{desk.port.path}: cannot listen: No such file or directory. Check the folder relay.state; its path has more "
+        "than 107 bytes, which works only where /proc is mounted."
+    )
 
 
 # ---- requests -----------------------------------------------------------------------------------------------------------

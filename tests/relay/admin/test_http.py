@@ -2,7 +2,7 @@ import errno
 import gzip
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from stream_client import StreamClient
 from twisted.internet import reactor as real
 
-from relay.admin.exposition import Exposition
+from relay.admin.exposition import Exposition, Page
 from relay.admin.families import families
 from relay.admin.http import HEADERS, LIFETIME, MOST, REQUEST, AdminPages
 from relay.admin.log import make_log
@@ -236,8 +236,19 @@ async def test_who_leaves_before_they_are_made_does_no_harm(pages: Pages) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_reads_slowly_is_written_to_slowly(tmp_path: Path) -> None:
+async def test_who_reads_slowly_is_written_to_slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = Pages(tmp_path, 5000)
+    inflated: list[list[int]] = []
+    plain = Page.plain
+
+    def counted(page: Page) -> Iterator[bytes]:
+        inflated.append([0])
+        of_this = inflated[-1]
+        for chunk in plain(page):
+            of_this[0] += len(chunk)
+            yield chunk
+
+    monkeypatch.setattr(Page, "plain", counted)
     pages.serve()
     try:
         slow = pages.client(window=4096)
@@ -246,6 +257,8 @@ async def test_who_reads_slowly_is_written_to_slowly(tmp_path: Path) -> None:
         quick = await pages.get("/metrics")
         assert len(quick.body) > 10_000_000
         assert not slow.ended
+        assert min(inflated)[0] < 5_000_000  # for the slow one: what the kernel takes, and no more
+        assert max(inflated)[0] == len(quick.body)
         slow.read()
         assert Reply(await slow.end()).body == quick.body
     finally:
