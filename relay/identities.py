@@ -13,7 +13,7 @@ from typing import Final, Literal
 from certs.errors import CertificateError
 from certs.files import unusable
 from certs.identity import Identity
-from certs.store import IdentityStore
+from certs.store import IdentityStore, Provisioned
 from routing.table import Table
 
 Kind = Literal["machine", "octopus"]
@@ -27,7 +27,7 @@ class Entry:
 
     kind: Kind
     name: str
-    provisioned: Path | None
+    provisioned: Provisioned | None
 
     @property
     def faces(self) -> str:
@@ -77,7 +77,8 @@ def entry(table: Table, name: str, kind: Kind | None = None) -> Entry:
 def look(store: IdentityStore, entry: Entry) -> Found:
     """What the files say; makes nothing."""
     machine = entry.kind == "machine"
-    file = entry.provisioned or (store.machine_file if machine else store.octopus_file)(entry.name)
+    own = (store.machine_file if machine else store.octopus_file)(entry.name)
+    file = entry.provisioned.file if entry.provisioned else own
     try:
         if entry.provisioned:
             return Found(entry, file, store.machine(entry.name, entry.provisioned))
