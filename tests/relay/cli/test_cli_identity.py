@@ -345,5 +345,5 @@ def test_a_state_folder_of_another_user(run: Run, tmp_path: Path, new: Identity,
     result = run("import", "--machine", "web01", file)
     assert result.exit_code == 1
     assert f"belongs to {owner}" in result.stderr
-    assert f"sudo -u {owner} relay-tentacle identity import" in result.stderr
+    assert f"Run the same command as {owner}: sudo -u {owner} relay-tentacle" in result.stderr
     assert list((tmp_path / "state").iterdir()) == []
