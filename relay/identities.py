@@ -17,6 +17,7 @@ from certs.identity import Identity
 from certs.lock import locked
 from certs.rotation import Rotation
 from certs.store import COMMON_NAMES, Folder, IdentityStore, Provisioned
+from relay.shown import shown_at
 from routing.table import Table
 
 Kind = Literal["machine", "octopus"]
@@ -70,14 +71,6 @@ class Found:
     next: Identity | None = None
     old: Identity | None = None
 
-    def expiry(self, now: dt.datetime) -> str:
-        """A warning about the end of its certificate, or nothing."""
-        if self.identity is None or self.identity.expires - now > SOON:
-            return ""
-        ends = f"{self.identity.expires:%Y-%m-%d}"
-        what = f"expires on {ends}" if self.identity.expires > now else f"expired on {ends}"
-        return f"{self.entry}: its certificate {what}. Octopus and Tentacles do not look at that; whatever inspects TLS may."
-
 
 def entries(table: Table) -> list[Entry]:
     """All of them: machines first, each kind in the order of the file."""
@@ -111,6 +104,22 @@ def look(store: IdentityStore, entry: Entry) -> Found:
         return Found(entry, file, found.identity, "", taking_turns.next, taking_turns.old)
     except CertificateError as error:
         return Found(entry, file, found.identity, str(error))
+
+
+def warnings(table: Table, found: Found, now: dt.datetime, doors: bool) -> list[str]:
+    """What to see to before long. doors: whether to look, too, what a running relay shows at the machine's door."""
+    identity = found.identity
+    if identity is None:
+        return []
+    texts = []
+    if identity.expires - now <= SOON:
+        what = f"{'expires' if identity.expires > now else 'expired'} on {identity.expires:%Y-%m-%d}"
+        texts.append(f"its certificate {what}. Octopus and Tentacles do not look at that; whatever inspects TLS may.")
+    machine = table.machine(found.entry.name) if found.entry.kind == "machine" and doors else None
+    shown = shown_at(table, machine) if machine else None
+    if shown and shown[1] != identity.thumbprint:
+        texts.append(f"{shown[0]} still shows {shown[1]}. The running relay shows this one after: relay-tentacle reload")
+    return texts
 
 
 def own_file(store: IdentityStore, entry: Entry) -> Path:

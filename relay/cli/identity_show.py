@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -23,6 +24,8 @@ from relay.cli.identity_asked import (
 )
 from relay.cli.tables import print_table
 from relay.identities import Found
+
+_DOORS: Final = 100  # identities, up to which each machine's door is looked at too
 
 
 @click.command()
@@ -46,8 +49,11 @@ def show(
     one = asked(table, name, machine, octopus)
     store = open_store(table)
     found = [identities.look(store, entry) for entry in ([one] if one else identities.entries(table))]
+    warnings = {
+        each.entry: identities.warnings(table, each, dt.datetime.now(dt.UTC), doors=len(found) <= _DOORS) for each in found
+    }
     if as_json:
-        click.echo(json.dumps([_as_dict(each) for each in found], indent=2))
+        click.echo(json.dumps([_as_dict(each, warnings[each.entry]) for each in found], indent=2))
     elif thumbprint_only:
         _print_thumbprints(found)
     else:
@@ -55,8 +61,8 @@ def show(
     for each in found:
         if each.problem:
             click.echo(f"relay-tentacle: {each.entry}: {each.problem}", err=True)
-        elif expiry := each.expiry(dt.datetime.now(dt.UTC)):
-            warn(expiry)
+        for text in warnings[each.entry]:
+            warn(f"{each.entry}: {text}")
     if any(each.problem or (one and each.identity is None) for each in found):
         sys.exit(NOT_FINE)
 
@@ -133,7 +139,7 @@ def _as_row(found: Found) -> tuple[str, ...]:
     return entry.kind, entry.name, entry.faces, thumbprint, expires, str(found.file)
 
 
-def _as_dict(found: Found) -> dict[str, object]:
+def _as_dict(found: Found, warnings: list[str]) -> dict[str, object]:
     identity = found.identity
     return {
         "kind": found.entry.kind,
@@ -144,6 +150,6 @@ def _as_dict(found: Found) -> dict[str, object]:
         "provisioned": found.entry.provisioned is not None,
         "next": described(found.next) if found.next else None,
         "old": described(found.old) if found.old else None,
-        "warning": found.expiry(dt.datetime.now(dt.UTC)) or None,
+        "warnings": warnings,
         "problem": found.problem or None,
     }

@@ -117,7 +117,7 @@ def test_json(run: Run, store: IdentityStore, tmp_path: Path) -> None:
             "provisioned": False,
             "next": None,
             "old": None,
-            "warning": None,
+            "warnings": [],
             "problem": None,
         }
     ]
@@ -199,9 +199,9 @@ def test_an_end_that_is_near_is_a_warning_and_nothing_worse(run: Run, tmp_path: 
     [shown] = parsed(run("show", "given", "--json").stdout, "identity-show")
     if said:
         assert f"warning: machine given: its certificate {said} {shown['expires'][:10]}." in result.stderr
-        assert said in shown["warning"]
+        assert said in shown["warnings"][0]
     else:
-        assert (result.stderr, shown["warning"]) == ("", None)
+        assert (result.stderr, shown["warnings"]) == ("", [])
 
 
 # ---- new ----------------------------------------------------------------------------------------------------------------
