@@ -151,7 +151,8 @@ class _Probe:
         certificate = tls.wire.certificate
         self._shown = look_at(certificate) if certificate else None
         if certificate is None or not any(pin.matches(der_of(certificate)) for pin in self._machine.thumbprints):
-            raise FailedError(Cause.WRONG_CERTIFICATE, "it showed a certificate that is not pinned")
+            pins = " or ".join(map(str, self._machine.thumbprints))
+            raise FailedError(Cause.WRONG_CERTIFICATE, f"it should have shown {pins}")
 
     async def _identify(self, tls: ProbingTls) -> None:
         try:

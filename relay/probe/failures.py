@@ -155,8 +155,8 @@ def after_page(failed: FailedError, shown: Shown | None, known: str, page: Page,
             return FailedError(failed.cause, f"{failed.detail}; to a browser it answers, so it runs and turns us away")
         return FailedError(failed.cause, f"{failed.detail}; nor does it answer a browser, so it may be stopping or overloaded")
     if shown is None:
-        return FailedError(Cause.NOT_A_TENTACLE, "it showed no certificate")
-    detail = f"it showed the certificate {shown}"
+        return FailedError(Cause.NOT_A_TENTACLE, f"{failed.detail}, and showed no certificate")
+    detail = f"{failed.detail}, and showed {shown}"
     if known:
         return FailedError(failed.cause, f"{detail}: {known}")
     if shown.kind is Kind.INTERCEPTED:
