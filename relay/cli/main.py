@@ -8,6 +8,7 @@ import click
 from relay.cli.configuration import check
 from relay.cli.demo import demo
 from relay.cli.identity import identity
+from relay.cli.machines import machines
 from relay.cli.probe import probe
 from relay.cli.run import run
 from relay.version import VERSION
@@ -34,5 +35,5 @@ def open_standard_descriptors() -> None:
             setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8", closefd=False))  # Python has None there
 
 
-for command in (run, check, identity, demo, probe):
+for command in (run, check, identity, demo, machines, probe):
     main.add_command(command)

@@ -90,4 +90,4 @@ async def probe_many(
     try:
         return await gatherResults([turns.run(begin, job) for job in work], consumeErrors=True)
     except FirstError as first:
-        raise first.subFailure.value from first
+        first.subFailure.raiseException()
