@@ -1,5 +1,6 @@
 """From a configuration file to a routing table, or to all of its mistakes."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,9 @@ def _table(configuration: Configuration, document: Document) -> Table:
         for index, section in enumerate(configuration.machines)
     ]
     relay = _relay(configuration, folder)
-    return Table(relay, tuple(octopus.values()), tuple(machines), document.file, files=(document.file,))
+    written = document.data if isinstance(document.data, dict) else {}
+    sections = {name: _places(document, (name,)) for name in ("relay", "defaults") if name in written}
+    return Table(relay, tuple(octopus.values()), tuple(machines), document.file, files=(document.file,), sections=sections)
 
 
 def _octopus(section: OctopusSection, folder: Path, places: Places) -> Octopus:
@@ -76,7 +79,15 @@ def _places(document: Document, entry: Key) -> Places:
     written: Any = document.data
     for part in entry:
         written = written[part]
-    return Places(document.file, document.line(entry), {key: document.line((*entry, key)) for key in written})
+    return Places(document.file, document.line(entry), dict(_lines(document, entry, written)))
+
+
+def _lines(document: Document, entry: Key, written: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    for key, value in written.items():
+        yield key, document.line((*entry, key))
+        if isinstance(value, dict):
+            for inner, line in _lines(document, (*entry, key), value):
+                yield f"{key}.{inner}", line
 
 
 def _relay(configuration: Configuration, folder: Path) -> Relay:

@@ -7,6 +7,7 @@ import click
 
 from relay.cli.configuration import check
 from relay.cli.demo import demo
+from relay.cli.explain import explain
 from relay.cli.identity import identity
 from relay.cli.machines import machines
 from relay.cli.probe import probe
@@ -35,5 +36,5 @@ def open_standard_descriptors() -> None:
             setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8", closefd=False))  # Python has None there
 
 
-for command in (run, check, identity, demo, machines, probe):
+for command in (run, check, identity, demo, explain, machines, probe):
     main.add_command(command)

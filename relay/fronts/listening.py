@@ -9,7 +9,6 @@ Rules:
 
 from typing import Protocol
 
-from certs.thumbprint import Thumbprint
 from relay.call import Call
 from relay.clock import Clock
 from relay.exchange import Back, Close, Exchange
@@ -23,6 +22,7 @@ from relay.halibut.roles import Role, State
 from relay.outcomes import Refusal
 from relay.transport.errors import HandshakeError
 from relay.transport.interface import Link
+from routing.decide import Certificate, Denied, judge
 from routing.table import Machine, Octopus
 
 
@@ -116,14 +116,11 @@ class ListeningFront:
 
     def _judge(self) -> None:
         """Is this one of the machine's Octopus servers? No answer but the close (wire.md 1.7)."""
-        if self._certificate is None:
-            self._refuse(Refusal.NO_CERTIFICATE, "it showed no certificate")
-            return
-        self._octopus = self._door.machine.octopus_of(self._certificate)
-        if self._octopus is None:
-            self._refuse(
-                Refusal.UNTRUSTED, f"it showed {Thumbprint.of(self._certificate)}, which is of no Octopus of this machine"
-            )
+        verdict = judge(self._door.machine, None if self._certificate is None else Certificate(self._certificate))
+        if isinstance(verdict, Denied):
+            self._refuse(Refusal(verdict.reason), verdict.detail)
+        else:
+            self._octopus = verdict
 
     def _begin(self) -> None:
         door, octopus = self._door, self._octopus
