@@ -9,6 +9,7 @@ import click
 from certs.store import IdentityStore
 from certs.thumbprint import Thumbprint, ThumbprintError
 from relay import identities
+from relay.cli.completion import host_names, machine_names, octopus_names
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import NOT_FINE, fail
 from relay.cli.tables import print_table
@@ -23,12 +24,13 @@ _NONE = "none"
 
 
 @click.command()
-@click.argument("machine", required=False)
+@click.argument("machine", required=False, shell_complete=machine_names)
 @click.option("--door", metavar="ADDRESS", help="A caller at this port of the relay, or IP address and port.")
-@click.option("--host", metavar="NAME", help="A caller at the shared door who asks for this name.")
+@click.option("--host", metavar="NAME", shell_complete=host_names, help="A caller at the shared door who asks for this name.")
 @click.option(
     "--octopus",
     metavar="NAME|THUMBPRINT|none",
+    shell_complete=octopus_names,
     help="Who calls: an octopus entry, whoever shows a thumbprint, or somebody without a certificate. Left out: each of the "
     "machine's octopus entries.",
 )

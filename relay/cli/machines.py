@@ -9,6 +9,7 @@ import click
 
 from certs.store import IdentityStore
 from relay import identities
+from relay.cli.completion import machine_names
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import NOT_FINE, fail
 from relay.cli.tables import print_table
@@ -34,7 +35,7 @@ def _address(context: click.Context, parameter: click.Parameter, value: str | No
 
 
 @click.command()
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=machine_names)
 @click.option(
     "--address",
     metavar="HOST",

@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from relay.cli.completion import completion
 from relay.cli.configuration import check
 from relay.cli.demo import demo
 from relay.cli.explain import explain
@@ -36,5 +37,5 @@ def open_standard_descriptors() -> None:
             setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8", closefd=False))  # Python has None there
 
 
-for command in (run, check, identity, demo, explain, machines, probe):
+for command in (run, check, identity, completion, demo, explain, machines, probe):
     main.add_command(command)

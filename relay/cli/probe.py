@@ -9,6 +9,7 @@ import click
 
 from certs.errors import CertificateError
 from certs.store import IdentityStore
+from relay.cli.completion import machine_names, octopus_names
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import NOT_FINE, fail
 from relay.cli.reactor import finish
@@ -26,9 +27,14 @@ _MOST_PARALLEL = 1000
 
 
 @click.command()
-@click.argument("machines", metavar="[MACHINE]...", nargs=-1)
+@click.argument("machines", metavar="[MACHINE]...", nargs=-1, shell_complete=machine_names)
 @click.option("--all", "every", is_flag=True, help="Probe all machines, and print a table.")
-@click.option("--octopus", metavar="NAME", help="As this octopus entry only, and not as each one that may call the machine.")
+@click.option(
+    "--octopus",
+    metavar="NAME",
+    shell_complete=octopus_names,
+    help="As this octopus entry only, and not as each one that may call the machine.",
+)
 @click.option(
     "--timeout",
     metavar="DURATION",
