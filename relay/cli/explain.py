@@ -51,7 +51,9 @@ def explain(machine: str | None, door: str | None, host: str | None, octopus: st
     if as_json:
         click.echo(json.dumps([_as_dict(each) for each in found], indent=2))
     else:
-        for each in found:
+        for number, each in enumerate(found):
+            if number:
+                click.echo()
             _print(each)
     if any(each.verdict != "allowed" for each in found):
         sys.exit(NOT_FINE)
@@ -121,7 +123,6 @@ def _print(found: Explanation) -> None:
         click.echo()
         values = [(each.name, each.value, each.source, _place(each.place)) for each in found.settings]
         print_table(("SETTING", "VALUE", "FROM", "DECLARED AT"), values)
-    click.echo()
 
 
 def _place(place: Place | None) -> str:

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from OpenSSL import SSL
-from twisted.internet.error import ConnectError, ConnectionRefusedError, TCPTimedOutError, TimeoutError  # noqa: A004 (Twisted's)
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,  # noqa: A004 (Twisted's)
+    TCPTimedOutError,
+    TimeoutError,  # noqa: A004 (Twisted's)
+)
 
 from relay.peers.errors import PeerError, ServerError, TransferError, TruncatedError
 from relay.probe.connecting import ProbingTls
@@ -93,7 +100,7 @@ def _said(error: ConnectError) -> str:
 def of_handshake(error: Exception, first: bytes) -> FailedError:
     """error: its cause is the transport's. first: the first bytes that came."""
     if not first:
-        return FailedError(Cause.CLOSED, f"it accepted the connection and closed it without a byte ({_why(error)})")
+        return FailedError(Cause.CLOSED, f"it accepted the connection, and {_ended(error)} without a byte")
     if first.startswith(b"HTTP/"):
         line = first.split(b"\r\n")[0].decode("ascii", "backslashreplace")
         return FailedError(Cause.NOT_A_TENTACLE, f"a web server without TLS answers: {line!r}")
@@ -111,6 +118,16 @@ def _is_tls(first: bytes) -> bool:
     return first[0] in _RECORD_TYPES and first[1:2] in (b"", bytes((_TLS_MAJOR,)))
 
 
+def _ended(error: BaseException) -> str:
+    """How it ended the connection: what it did."""
+    under = error.__cause__ or error
+    if isinstance(under, ConnectionDone | SSL.ZeroReturnError):
+        return "closed"
+    if isinstance(under, ConnectionLost):
+        return "reset the connection"
+    return f"ended TLS ({_why(error)})" if isinstance(under, SSL.Error) else f"ended the connection ({under})"
+
+
 def _why(error: BaseException) -> str:
     """What the transport said, without the words around it."""
     under = error.__cause__
@@ -125,7 +142,7 @@ def of_identity(error: Exception) -> FailedError:
         if error.data.startswith(b"HTTP/"):
             return FailedError(Cause.NOT_A_TENTACLE, _PINNED_WEB_SERVER)
         return FailedError(Cause.BROKE_PROTOCOL, str(error))
-    return FailedError(Cause.NOT_TRUSTED, f"it closed before it said who it is ({_why(error)})")
+    return FailedError(Cause.NOT_TRUSTED, f"it {_ended(error)} before it said who it is")
 
 
 def is_of_old_tentacle(error: ServerError) -> bool:
@@ -142,7 +159,7 @@ def of_reply(error: ServerError) -> FailedError:
 def of_call(error: Exception) -> FailedError:
     """The call was not answered as it should be."""
     if isinstance(error, TransferError):
-        return FailedError(Cause.GONE, f"it closed in the call ({_why(error.__cause__ or error)})")
+        return FailedError(Cause.GONE, f"it {_ended(error.__cause__ or error)} in the call")
     return FailedError(Cause.BROKE_PROTOCOL, str(error))
 
 
