@@ -25,14 +25,14 @@ from relay.probe import Cause, StageName
 from relay.probe.shown import Kind
 
 
-def write(folder: Path, ports: dict[str, int], entries: tuple[str, ...] = ("production",)) -> Path:
-    """A configuration with a machine at each of these ports."""
+def write(folder: Path, ports: dict[str, int | str], entries: tuple[str, ...] = ("production",)) -> Path:
+    """A configuration with a machine at each of these ports, or hosts and ports."""
     file = folder / "relay.yaml"
     octopus = [{"name": name, "thumbprint": str(identity(f"octopus {name}").thumbprint)} for name in entries]
     machines = [
         {
             "name": name,
-            "tentacle": f"https://{LOCAL}:{port}",
+            "tentacle": f"https://{port if isinstance(port, str) else f'{LOCAL}:{port}'}",
             "thumbprint": str(identity("tentacle").thumbprint),
             "octopus": list(entries),
             "port": f"{LOCAL}:{11001 + number}",
@@ -91,13 +91,15 @@ async def test_one_that_is_not(tmp_path, tentacle):
 
 @pytest_twisted.ensureDeferred
 async def test_all_of_them_in_a_table(tmp_path, tentacle):
-    ports = {"web01": tentacle, "web02": free_port(), "web03": tentacle}
+    ports = {"web01": tentacle, "web02": free_port(), "web03": f"localhost:{tentacle}"}
     done = await command("probe", "--all", "--parallel", "2", "--config", write(tmp_path, ports))
     assert (done.code, done.err) == (1, "")
     rows = [line.split() for line in done.out.splitlines()[:4]]
     assert rows[0] == ["MACHINE", "OCTOPUS", "TENTACLE", "RESULT", "MS"]
     assert [row[:4] for row in rows[1:]] == [
-        [name, "production", f"{LOCAL}:{port}", "refused" if name == "web02" else "fine"] for name, port in ports.items()
+        ["web01", "production", f"{LOCAL}:{tentacle}", "fine"],
+        ["web02", "production", f"{LOCAL}:{ports['web02']}", "refused"],
+        ["web03", "production", f"localhost:{tentacle}", "fine"],
     ]
     assert "\n2 of 3 are fine.\n\nweb02, as production:\n  What happened: " in done.out
 
