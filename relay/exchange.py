@@ -37,6 +37,10 @@ class State(Word):
     ENDED = "ended"
 
 
+# Python 3.11 finds a name of the module for nothing, and a member of an Enum at the price of a call.
+_ACQUIRING, _READY, _REQUEST, _CALL, _REPLY, _DELIVERING, _ENDED = State
+
+
 class Close(Word):
     """What becomes of a leg when the exchange ends."""
 
@@ -192,14 +196,14 @@ class Exchange:
         self._moved: tuple[int, ...] = ()
         self._moved_at = call.began
         self.call = call
-        self.state = State.ACQUIRING
+        self.state = _ACQUIRING
         self._lease = back.acquire(call, self._deadline, self)
 
     # ---- the back ---------------------------------------------------------------------------------------------------
 
     def lease_ready(self) -> None:
         self.call.ready = self._clock.seconds()
-        self.state = State.READY
+        self.state = _READY
         if not self._answered:
             self._answered = True
             self._caller.answer()
@@ -217,8 +221,8 @@ class Exchange:
         call = self.call
         if part.message:
             call.reply = part.message
-        if self.state is State.CALL:
-            self.state = State.REPLY
+        if self.state is _CALL:
+            self.state = _REPLY
             call.replied = self._clock.seconds()
         call.reply_bytes += len(part.data)
         self._caller.send(part)
@@ -230,14 +234,14 @@ class Exchange:
             self._reply_whole()
 
     def back_closing(self) -> None:
-        if self.state is State.REPLY and self._stall is None:
+        if self.state is _REPLY and self._stall is None:
             self._stall = self._clock.callLater(STALL, self._check_stall, self._position())
 
     def back_lost(self, outcome: Outcome, detail: str) -> None:
-        if self.state is State.READY and not self._replaced and self._clock.seconds() < self._deadline:
+        if self.state is _READY and not self._replaced and self._clock.seconds() < self._deadline:
             # Nothing was written to it yet, and the caller knows nothing of it.
             self._replaced = True
-            self.state = State.ACQUIRING
+            self.state = _ACQUIRING
             self.call.ready = 0.0
             self._caller.link.pause(_NO_BACK)
             self._lease = self._back.acquire(self.call, self._deadline, self, again=True)
@@ -245,9 +249,9 @@ class Exchange:
         self._end(_Gone.TENTACLE, outcome, detail)
 
     def _caller_drained(self) -> None:
-        if self.state is State.REPLY:
+        if self.state is _REPLY:
             self._lease.link.resume(_BACKLOG)
-        elif self.state is State.DELIVERING:
+        elif self.state is _DELIVERING:
             self._delivered()
 
     def _reply_whole(self) -> None:
@@ -261,7 +265,7 @@ class Exchange:
         if backlogged:
             lease.link.resume(_BACKLOG)
         lease.release()
-        self.state = State.DELIVERING
+        self.state = _DELIVERING
         if not backlogged:
             self._delivered()
 
@@ -276,12 +280,12 @@ class Exchange:
         call = self.call
         if part.message:
             call.request = part.message
-        if self.state is State.ACQUIRING:
+        if self.state is _ACQUIRING:
             self._held.append(part)
             return
-        if self.state is State.READY:
-            self.state = State.REQUEST
-        elif self.state is State.DELIVERING:  # the connection that would take it may serve another caller by now
+        if self.state is _READY:
+            self.state = _REQUEST
+        elif self.state is _DELIVERING:  # the connection that would take it may serve another caller by now
             self._end(_Gone.RELAY, Outcome.CALLER_BROKE, "one more frame of a stream behind the reply (wire.md 5.5)")
             return
         call.request_bytes += len(part.data)
@@ -291,31 +295,31 @@ class Exchange:
             self._caller.link.pause(_BACKLOG)
             link.notify_drained(self._back_drained)
         if part.last:
-            self.state = State.CALL
+            self.state = _CALL
             call.requested = self._clock.seconds()
 
     def _back_drained(self) -> None:
-        if self.state is not State.ENDED:
+        if self.state is not _ENDED:
             self._caller.link.resume(_BACKLOG)
 
     def request_body(self, count: int, done: Callable[[], None]) -> None:
         """Lets that many bytes of a request's stream go straight to the back; ``done`` is called behind them."""
-        if self.state is State.REQUEST:
+        if self.state is _REQUEST:
             self.call.request_bytes += count
             self._caller.link.pump(self._lease.link, count, done)
 
     def reply_body(self, count: int, done: Callable[[], None]) -> None:
         """The same for a reply's stream."""
-        if self.state is State.REPLY:
+        if self.state is _REPLY:
             self.call.reply_bytes += count
             self._lease.link.pump(self._caller.link, count, done)
 
     def caller_turns(self) -> None:
         """The caller goes on: it has the whole reply, and frames that may have followed (wire.md 5.5) do not come."""
-        if self.state is State.REPLY and self._whole:
+        if self.state is _REPLY and self._whole:
             self._lease.abort(Close.FIN)
             self._delivered()
-        elif self.state is State.DELIVERING:
+        elif self.state is _DELIVERING:
             self._delivered()
 
     def caller_gone(self, detail: str) -> None:
@@ -330,26 +334,26 @@ class Exchange:
 
     # ---- the relay --------------------------------------------------------------------------------------------------
 
-    def stop(self) -> None:
+    def stop(self, outcome: Outcome = Outcome.STOPPED, detail: str = "the relay stops") -> None:
         """Ends it now."""
-        self._end(_Gone.RELAY, Outcome.STOPPED, "the relay stops")
+        self._end(_Gone.RELAY, outcome, detail)
 
     def check_progress(self, now: float, idle: float) -> None:
         """Ends it where nothing has moved for SILENCE seconds, or, before the request, for idle; to be called now and then."""
         position = self._position()
         if position != self._moved:
             self._moved, self._moved_at = position, now
-        elif self.state is State.READY:
+        elif self.state is _READY:
             if now - self.call.ready > idle:
                 self._end(_Gone.RELAY, Outcome.CALLER_SILENT, f"no request within {idle:.0f} s")
-        elif now - self._moved_at > SILENCE and self.state is not State.ACQUIRING:
+        elif now - self._moved_at > SILENCE and self.state is not _ACQUIRING:
             self._end(_Gone.RELAY, Outcome.SILENT, f"nothing moved for {SILENCE:.0f} s")
 
     def _position(self) -> tuple[int, ...]:
         """Changes with every byte that moves."""
         caller, call = self._caller.link, self.call
         back = (0, 0)
-        if self.state not in (State.ACQUIRING, State.DELIVERING, State.ENDED):
+        if self.state not in (_ACQUIRING, _DELIVERING, _ENDED):
             link = self._lease.link
             back = (link.pump_left, link.unread)
         return (call.request_bytes, call.reply_bytes, caller.pump_left, caller.unread, *back)
@@ -372,13 +376,13 @@ class Exchange:
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def _end(self, gone: _Gone, outcome: Outcome | None, detail: str) -> None:
-        if self.state is State.ENDED:
+        if self.state is _ENDED:
             return
         usual, caller_close, back_close = ENDS[self.state, gone]
         self.call.request_bytes -= self._caller.link.pump_left  # of a body that the end cuts short
-        if self.state is State.REPLY:
+        if self.state is _REPLY:
             self.call.reply_bytes -= self._lease.link.pump_left
-        if self.state is State.CALL and back_close is Close.FIN and self._lease.link.backlogged:
+        if self.state is _CALL and back_close is Close.FIN and self._lease.link.backlogged:
             back_close = Close.RST  # the request's end has not gone out: a flush would let it run
         if back_close is not Close.GONE:
             self._lease.abort(back_close)
@@ -387,7 +391,7 @@ class Exchange:
     def _close(self, outcome: Outcome, detail: str, caller_close: Close) -> None:
         if self._stall:
             self._cancel_stall()
-        self.state = State.ENDED
+        self.state = _ENDED
         self._held = []
         del self._lease  # it holds us: the two would wait for the collector, and every exchange begin on cold memory
         call = self.call

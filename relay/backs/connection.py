@@ -3,7 +3,7 @@
 DIALLING --pinned--> IDENTIFYING --MX-SERVER--> LEASED --whole reply--> IDLE --next lease--> PROVING --PROCEED--> LEASED
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, Protocol
 
@@ -42,6 +42,10 @@ class State(Enum):
     CLOSED = "closed"
 
 
+# Python 3.11 finds a name of the module for nothing, and a member of an Enum at the price of a call.
+_DIALLING, _IDENTIFYING, _PROVING, _LEASED, _IDLE, _CLOSED = State
+
+
 class Owner(Protocol):
     """The pool that a connection belongs to."""
 
@@ -72,7 +76,7 @@ class BackConnection:
         self._codec = Connection(Role.DIALLING_CLIENT, Limits(envelope=machine.limits.envelope))
         self.link: TLSConnection | None = None
         self.more_frames = False  # the reply repeats a stream's id: nobody knows how many of its frames come (wire.md 5.5)
-        self.state = State.DIALLING
+        self.state = _DIALLING
         self.since = loop.reactor.seconds()
         address = machine.tentacle
         self._dial = Dial(loop, address.host, address.port, context, self, connect, self._dial_failed)
@@ -93,14 +97,19 @@ class BackConnection:
             link.loseConnection()  # as Halibut does: a bare FIN without one byte (wire.md 1.5)
             self._lost(Outcome.WRONG_CERTIFICATE, str(wrong))
             return
-        self.state = State.IDENTIFYING
+        self.state = _IDENTIFYING
         link.write(self._codec.send(Unit.PREAMBLE))
         link.write(self._codec.send(Unit.CLIENT_IDENTITY))
+
+    def shows(self, pins: Iterable[Thumbprint]) -> bool:
+        """Whether its Tentacle has shown a certificate of one of these pins."""
+        shown = self.link.peer_certificate if self.link else None
+        return shown is not None and any(pin.matches(shown) for pin in pins)
 
     def prove(self) -> None:
         """Asks an idle one whether it still lives; connection_ready() or connection_lost() follows."""
         assert self.link is not None
-        self.state = State.PROVING
+        self.state = _PROVING
         self.since = self._loop.reactor.seconds()
         self.link.write(self._codec.send(Unit.NEXT))
 
@@ -115,11 +124,11 @@ class BackConnection:
     @property
     def reusable(self) -> bool:
         """A whole reply has come, nothing else may follow it, and the Tentacle waits for NEXT or END."""
-        return self.state is State.LEASED and self._codec.state is Due.TURN and not self.more_frames
+        return self.state is _LEASED and self._codec.state is Due.TURN and not self.more_frames
 
     def rest(self) -> None:
         """Its exchange is over; it is idle from now on."""
-        self.state = State.IDLE
+        self.state = _IDLE
         self.since = self._loop.reactor.seconds()
 
     def dataReceived(self, data: bytes) -> None:
@@ -137,26 +146,26 @@ class BackConnection:
                     self.more_frames = len({stream.id for stream in message.streams}) < len(message.streams)
                 self._owner.connection_part(self, event)
             elif type(event) is Line:
-                self.state = State.LEASED
+                self.state = _LEASED
                 self._owner.connection_ready(self)
         left = self._codec.body_left
-        if left and self.state is State.LEASED:
+        if left and self.state is _LEASED:
             self._owner.connection_body(self, left, lambda: self._codec.body_passed(left))
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def close(self, close: Close) -> None:
         """Closes it, FIN or RST, without telling the owner. An idle one says END first (wire.md 1.10)."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return
-        before, self.state = self.state, State.CLOSED
+        before, self.state = self.state, _CLOSED
         link = self.link
         if link is None:
             self._dial.cancel()
         elif close is Close.RST:
             link.abortConnection()
         else:
-            if before is State.IDLE:
+            if before is _IDLE:
                 link.write(self._codec.send(Unit.END))
             link.loseConnection()
 
@@ -169,9 +178,9 @@ class BackConnection:
             self._codec.receive_end()
         except RemoteProtocolError as error:
             detail = str(error)
-        outcome = Outcome.NOT_TRUSTED if self.state is State.IDENTIFYING else Outcome.TENTACLE_GONE
+        outcome = Outcome.NOT_TRUSTED if self.state is _IDENTIFYING else Outcome.TENTACLE_GONE
         self._lost(outcome, detail)
 
     def _lost(self, outcome: Outcome, detail: str) -> None:
-        before, self.state = self.state, State.CLOSED
+        before, self.state = self.state, _CLOSED
         self._owner.connection_lost(self, before, outcome, detail)

@@ -10,9 +10,11 @@ from relay.cli.configuration import check
 from relay.cli.demo import demo
 from relay.cli.explain import explain
 from relay.cli.identity import identity
+from relay.cli.init import init
 from relay.cli.machines import machines
 from relay.cli.probe import probe
 from relay.cli.run import run
+from relay.cli.schema import schema
 from relay.version import VERSION
 
 
@@ -37,5 +39,5 @@ def open_standard_descriptors() -> None:
             setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8", closefd=False))  # Python has None there
 
 
-for command in (run, check, identity, completion, demo, explain, machines, probe):
+for command in (run, init, check, schema, identity, completion, demo, explain, machines, probe):
     main.add_command(command)

@@ -42,6 +42,10 @@ _OURS: Final = {
 _ALONE: Final = {lines.NEXT: Line(Unit.NEXT), lines.PROCEED: Line(Unit.PROCEED), lines.END: Line(Unit.END)}
 
 
+# Python 3.11 finds a name of the module for nothing, and a member of an Enum at the price of a call.
+_PREAMBLE, _IDENTITY, _ANSWER, _REQUEST, _REPLY, _TURN, _PROCEED, _ENDED = State
+
+
 class Connection:
     """Our end of one connection, in one of the four roles.
 
@@ -74,7 +78,7 @@ class Connection:
         self._held = b""  # the start of what may yet be either of two things: END or an envelope, an id or a line
         self._sending: Part | None = None  # the last part that we forwarded of a message that is not at its end
         self._discarding = False
-        self.state = State.PREAMBLE
+        self.state = _PREAMBLE
 
     # ---- what we send -----------------------------------------------------------------------------------------------
 
@@ -89,9 +93,9 @@ class Connection:
 
     def send_null(self) -> bytes:
         """A keep-alive for a polling Tentacle that waits (wire.md 4.3). Raises LocalProtocolError."""
-        if self._role is not Role.LISTENING_CLIENT or self.state is not State.REQUEST or self._sending:
+        if self._role is not Role.LISTENING_CLIENT or self.state is not _REQUEST or self._sending:
             raise LocalProtocolError("a keep-alive goes from a listening client to a waiting poller only")
-        self.state = State.TURN
+        self.state = _TURN
         return lines.NULL_ENVELOPE
 
     def forward(self, part: Part) -> None:
@@ -101,7 +105,7 @@ class Connection:
         following = self._table[self.state].get(self._our_message)
         if following is None:
             raise LocalProtocolError(f"a message is not due, but {self.state.value}")
-        if part.message and part.message.kind is Kind.NULL and self.state is State.REQUEST:
+        if part.message and part.message.kind is Kind.NULL and self.state is _REQUEST:
             raise LocalProtocolError("a keep-alive is not forwarded: send_null() makes one's own")
         if part.last:
             self._sending = None
@@ -137,7 +141,7 @@ class Connection:
             or self._line.begun
             or self._identity
             or (frames and (frames.due or frames.inside))
-            or (self.state is State.PREAMBLE and self._preamble.begun)
+            or (self.state is _PREAMBLE and self._preamble.begun)
         )
 
     @property
@@ -158,7 +162,7 @@ class Connection:
 
     def receive_data(self, data: bytes) -> list[Event]:
         """What the peer's bytes say. Raises RemoteProtocolError; what came before the offence is then lost with it."""
-        if self._discarding or self.state is State.ENDED:
+        if self._discarding or self.state is _ENDED:
             return []
         if not (self._envelope or self._frames or self._held):
             alone = self._receive_alone(data)
@@ -176,17 +180,17 @@ class Connection:
 
     def receive_end(self) -> list[Event]:
         """The peer has closed. Raises UnexpectedEndError where that cuts a unit or a message short (wire.md 1.10)."""
-        if self._discarding or self.state is State.ENDED:
+        if self._discarding or self.state is _ENDED:
             return []
         self._discarding = True
-        if self.state is State.PREAMBLE and (event := self._preamble.end()):
+        if self.state is _PREAMBLE and (event := self._preamble.end()):
             return [event]
         if self.receiving:
             raise UnexpectedEndError(f"closed inside {self._place()}", "1.10")
         return []
 
     def _place(self) -> str:
-        if self.state is State.PREAMBLE:
+        if self.state is _PREAMBLE:
             return "the preamble"
         if self._envelope:
             return "an envelope"
@@ -224,7 +228,7 @@ class Connection:
             return self._receive_frame_or_line(frames, data, offset, events)
         if self.state in self._our_turn:
             return self._receive_giving_up(data, offset, events)
-        if self.state is State.PREAMBLE and self._peer is Side.DIALLER:
+        if self.state is _PREAMBLE and self._peer is Side.DIALLER:
             return self._receive_preamble(data, offset, events)
         return self._receive_line(data, offset, events)
 
@@ -235,7 +239,7 @@ class Connection:
         events.append(event)
         if isinstance(event, NotHalibut):
             self._discarding = True
-            self.state = State.ENDED
+            self.state = _ENDED
             return len(data)
         self._move(self._peer, Unit.PREAMBLE)
         return offset
@@ -255,7 +259,7 @@ class Connection:
             if text:
                 raise LineError("an identity without an empty line behind it", "2.4", text)
             line, self._identity = self._identity, None
-        elif self.state is State.IDENTITY or (self.state is State.ANSWER and self._peer is Side.LISTENER):
+        elif self.state is _IDENTITY or (self.state is _ANSWER and self._peer is Side.LISTENER):
             self._identity = identity(text)
             return offset
         else:
@@ -336,10 +340,10 @@ class Connection:
         return offset + taken
 
     def _message_ends(self, message: Message | None) -> None:
-        if message and message.kind is Kind.NULL and self.state is State.REQUEST:
+        if message and message.kind is Kind.NULL and self.state is _REQUEST:
             if self._role.style is not Style.POLLING:
                 raise EnvelopeError("a null message where a request is due", "4.3")
-            self.state = State.TURN
+            self.state = _TURN
             return
         self._move(self._peer, MESSAGE)
 
@@ -353,7 +357,7 @@ class Connection:
             position = 0
             while position < before:
                 position = self._receive(held[:before], position, events)
-            return len(data) if self.state is State.ENDED else offset
+            return len(data) if self.state is _ENDED else offset
         self._held = held if len(held) < ID_SIZE else b""
         if not self._held:
             self._receive_frame(frames, held, 0, events)

@@ -54,9 +54,9 @@ def read_plain(kind: Kind, data: bytes, limits: Limits) -> tuple[Message, int] |
             or inner != size - 14
             or tag != _MESSAGE
             or start != _STARTS[kind]
-            or REFERENCE_START in document
-            or _LINES[0] in data
-            or _LINES[1] in data
+            or document.find(REFERENCE_START) >= 0  # `in` would try it as a number first, and raise and drop an error
+            or data.find(_LINES[0]) >= 0
+            or data.find(_LINES[1]) >= 0
         ):
             return None
         message = (_request if kind is Kind.REQUEST else _response)(document, size, _ID_AT[kind], id_size, limits.text)

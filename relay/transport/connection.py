@@ -46,6 +46,10 @@ class State(Enum):
     CLOSED = "closed"
 
 
+# Python 3.11 finds a name of the module for nothing, and a member of an Enum at the price of a call.
+_HANDSHAKE, _OPEN, _FLUSHING, _LINGERING, _BROKEN, _CLOSED = State
+
+
 def prepare_socket(sock: socket.socket) -> None:
     """Nonblocking, no Nagle, keep-alive as Halibut's own (wire.md 1.9: 15 s, 5 s, 10 probes)."""
     sock.setblocking(False)
@@ -69,7 +73,7 @@ class TLSConnection:
         self._fileno = sock.fileno()
         self._receiver = receiver
         self._tls = SSL.Connection(context, sock)
-        self._state = State.HANDSHAKE
+        self._state = _HANDSHAKE
         self._paused: set[str] = set()
         self._reading = False
         self._writing = False
@@ -118,7 +122,7 @@ class TLSConnection:
         except (SSL.Error, OSError) as error:
             self._lose(HandshakeError(cause(error)))
             return
-        self._state = State.OPEN
+        self._state = _OPEN
         self._set_writing(False)
         self._watching = bool(self._paused)
         self._set_reading(not self._paused)
@@ -137,7 +141,7 @@ class TLSConnection:
     # ---- reading ----------------------------------------------------------------------------------------------------
 
     def readable(self) -> None:
-        if self._state is not State.OPEN:
+        if self._state is not _OPEN:
             self._readable_closing()
             return
         if self._paused:  # the event was there before the pause
@@ -162,7 +166,7 @@ class TLSConnection:
                 self._pumped(data, left)
             else:
                 self._receiver.dataReceived(data)
-            if self._state is not State.OPEN or self._paused:
+            if self._state is not _OPEN or self._paused:
                 return
             if len(data) < wanted:  # the end of a record: another that came meanwhile makes the socket readable
                 return
@@ -170,20 +174,20 @@ class TLSConnection:
             self._loop.reactor.callLater(0, self._read_pending)
 
     def _readable_closing(self) -> None:
-        if self._state is State.HANDSHAKE:
+        if self._state is _HANDSHAKE:
             self._handshake()
-        elif self._state is State.LINGERING:
+        elif self._state is _LINGERING:
             self._discard()
         else:  # flushing, which asks for no reading: the peer has reset it
             self._lose(PeerClosedError("closed"))
 
     def _read_pending(self) -> None:
         """What OpenSSL has decrypted already makes no socket readable: the reactor would not call."""
-        if self._state is State.OPEN and not self._paused:
+        if self._state is _OPEN and not self._paused:
             self.readable()
 
     def pause(self, reason: str) -> None:
-        if not self._paused and self._state is State.OPEN:
+        if not self._paused and self._state is _OPEN:
             self._watching = True
             self._set_reading(False)
         self._paused.add(reason)
@@ -192,7 +196,7 @@ class TLSConnection:
         if reason not in self._paused:
             return
         self._paused.discard(reason)
-        if not self._paused and self._state is State.OPEN:
+        if not self._paused and self._state is _OPEN:
             self._watching = False
             self._set_reading(True)
             if self._tls.pending():
@@ -222,7 +226,7 @@ class TLSConnection:
     # ---- writing ----------------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        if self._state is not State.OPEN or not data:
+        if self._state is not _OPEN or not data:
             return
         if self._unsent:
             self._unsent.append(data)
@@ -248,32 +252,32 @@ class TLSConnection:
                 return data
             except (SSL.Error, OSError) as error:
                 self._loop.reactor.callLater(0, self._lose, PeerClosedError(cause(error)))  # never from within a write
-                self._state = State.BROKEN
+                self._state = _BROKEN
                 return None
             if sent == len(data):
                 return None
             data = memoryview(data)[sent:]
 
     def writable(self) -> None:
-        if self._state is State.HANDSHAKE:
+        if self._state is _HANDSHAKE:
             self._handshake()
             return
         if self._read_wants_write:
             self._read_wants_write = False
-            if self._state is State.OPEN and not self._paused:
+            if self._state is _OPEN and not self._paused:
                 self._set_reading(True)
                 self.readable()
-        while self._unsent and self._state in (State.OPEN, State.FLUSHING):
+        while self._unsent and self._state in (_OPEN, _FLUSHING):
             rest = self._send(self._unsent[0])
             if rest is not None:
                 self._unsent[0] = rest
                 return
             self._unsent.popleft()
-        if self._state not in (State.OPEN, State.FLUSHING):
+        if self._state not in (_OPEN, _FLUSHING):
             return
         self._set_writing(self._read_wants_write)
         self.backlogged = False
-        if self._state is State.FLUSHING:
+        if self._state is _FLUSHING:
             self._finish()
         elif self._drained:
             drained, self._drained = self._drained, None
@@ -290,26 +294,26 @@ class TLSConnection:
 
     @property
     def unread(self) -> int:
-        if self._state is State.CLOSED:
+        if self._state is _CLOSED:
             return 0
         return self.unsent + int.from_bytes(fcntl.ioctl(self._fileno, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
     def loseConnection(self, reset: bool = False) -> None:
-        if self._state is State.OPEN:
+        if self._state is _OPEN:
             self._watching = False
             self._set_reading(False)
-            self._state = State.FLUSHING
+            self._state = _FLUSHING
             self._let_go = True
             self._reset_after = reset
             if self._unsent:
                 self._watch_progress()
             else:
                 self._finish()
-        elif self._state in (State.HANDSHAKE, State.BROKEN):
+        elif self._state in (_HANDSHAKE, _BROKEN):
             self._close()
 
     def abortConnection(self) -> None:
-        if self._state is not State.CLOSED:
+        if self._state is not _CLOSED:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._close()
 
@@ -319,13 +323,13 @@ class TLSConnection:
         self._receiver.peerClosed()
 
     def failed(self, error: Exception) -> None:
-        if self._state is not State.CLOSED:
+        if self._state is not _CLOSED:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._lose(error)
 
     def _lose(self, error: Exception) -> None:
         """The peer, or an error, has ended it."""
-        if self._state is State.CLOSED:
+        if self._state is _CLOSED:
             return
         self._close()
         if not self._let_go:
@@ -350,7 +354,7 @@ class TLSConnection:
         except OSError:  # the peer has reset it already
             self._close()
             return
-        self._state = State.LINGERING
+        self._state = _LINGERING
         self._set_writing(False)
         self._timer = self._loop.reactor.callLater(LINGER, self._close)
         self._set_reading(True)
@@ -367,11 +371,11 @@ class TLSConnection:
             self._close()
 
     def _close(self) -> None:
-        if self._state is State.CLOSED:
+        if self._state is _CLOSED:
             return
         self._loop.poller.ask(self._fileno, self, 0)
         self._cancel_timer()
-        self._state = State.CLOSED
+        self._state = _CLOSED
         self._unsent.clear()
         self.backlogged = False
         self._drained = self._pump_to = self._pump_done = None

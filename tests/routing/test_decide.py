@@ -1,8 +1,11 @@
+from typing import get_args
+
 import pytest
 from tables import OCTOPUS, OTHER_OCTOPUS, PRODUCTION, STAGING, STRANGER, machine
 
 from certs.thumbprint import Thumbprint
-from routing.decide import Certificate, Denied, judge, machine_at
+from relay.outcomes import Refusal
+from routing.decide import Certificate, Denied, Reason, judge, machine_at
 
 WEB01 = machine(host="web01.corp")
 
@@ -38,3 +41,7 @@ def test_no_machine(name, reason):
     denied = machine_at({"web01.corp": WEB01}, name)
     assert isinstance(denied, Denied)
     assert denied.reason == reason
+
+
+def test_every_reason_is_a_word_of_the_log():
+    assert {*get_args(Reason)} <= {refusal.value for refusal in Refusal}
