@@ -91,6 +91,7 @@ class Walk:
         made |= {str(facing_tentacles.thumbprint): FACING_TENTACLES} if facing_tentacles else {}
         return {
             **made,
+            f" --config {self.config}": "",  # it is the usual one there
             str(self.config): FILE,
             str(self.folder / "state"): STATE,
             str(self.folder): "/etc/relay-tentacle",

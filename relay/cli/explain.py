@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from certs.store import IdentityStore
 from certs.thumbprint import Thumbprint, ThumbprintError
 from relay import identities
 from relay.cli.completion import host_names, machine_names, octopus_names
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import NOT_FINE, fail
+from relay.cli.stores import reading_store
 from relay.cli.tables import print_table
 from relay.identities import Entry, Kind, NoSuchEntryError
 from routing import addresses
@@ -97,7 +97,7 @@ class _Identities:
     """What the relay shows, in words."""
 
     def __init__(self, table: Table) -> None:
-        self._store = IdentityStore(table.relay.state, self._made, self._warn)
+        self._store = reading_store(table)
 
     def of(self, shown: Machine | Octopus) -> str:
         kind: Kind = "machine" if isinstance(shown, Machine) else "octopus"
@@ -105,14 +105,6 @@ class _Identities:
         if found.identity:
             return f"{found.identity.thumbprint} ({found.file})"
         return f"nothing: {found.problem}" if found.problem else f"what `relay-tentacle run` will make ({found.file})"
-
-    @staticmethod
-    def _made(identity: object, path: Path) -> None:
-        raise AssertionError(f"this command makes no identity, and made {path}")
-
-    @staticmethod
-    def _warn(text: str) -> None:
-        click.echo(f"relay-tentacle: warning: {text}", err=True)
 
 
 def _print(found: Explanation) -> None:

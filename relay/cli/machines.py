@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from certs.store import IdentityStore
 from relay import identities
 from relay.cli.completion import machine_names
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import NOT_FINE, fail
+from relay.cli.stores import reading_store
 from relay.cli.tables import print_table
 from relay.identities import Found, NoSuchEntryError
 from relay.instructions import STYLE, Guide, Instructions, Way
@@ -50,8 +50,7 @@ def machines(names: tuple[str, ...], address: str | None, as_json: bool, config:
     Exit code 1: an identity cannot be used, or the one of a machine that was asked about is not there.
     """
     table = load_or_exit(config)
-    store = IdentityStore(table.relay.state, _made, _warn)
-    guide = Guide(table, store, address)
+    guide = Guide(table, reading_store(table), address)
     found = [guide.of(machine) for machine in _asked(table, names)]
     if as_json:
         click.echo(json.dumps([_as_dict(each) for each in found], indent=2))
@@ -73,14 +72,6 @@ def _asked(table: Table, names: Sequence[str]) -> Sequence[Machine]:
     except NoSuchEntryError as error:
         fail(str(error), NOT_FINE)
     return [machine for name in asked if (machine := table.machine(name))] if asked else table.machines
-
-
-def _made(identity: object, path: Path) -> None:
-    raise AssertionError(f"this command makes no identity, and made {path}")
-
-
-def _warn(text: str) -> None:
-    click.echo(f"relay-tentacle: warning: {text}", err=True)
 
 
 def _thumbprint(found: Found) -> str:

@@ -13,6 +13,7 @@ from relay.cli.completion import machine_names, octopus_names
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import NOT_FINE, fail
 from relay.cli.reactor import finish
+from relay.cli.stores import reading_store
 from relay.cli.tables import print_table
 from relay.cli.values import duration_from
 from relay.identities import NoSuchEntryError
@@ -69,7 +70,7 @@ def probe(
     if bool(machines) == every:
         fail("which machine? Give one or several names, or --all.")
     table = load_or_exit(config)
-    store = IdentityStore(table.relay.state, _made, _warn)
+    store = reading_store(table)
     try:
         work = jobs(table, store, machines, octopus)
         results = _probe_all(table, store, work, timeout, parallel)
@@ -94,14 +95,6 @@ def _probe_all(table: Table, store: IdentityStore, work: Sequence[Job], seconds:
         return finish(lambda reactor: probe_many(reactor, work, seconds, parallel, known))
     with click.progressbar(length=len(work), label="Probing", file=sys.stderr) as bar:
         return finish(lambda reactor: probe_many(reactor, work, seconds, parallel, known, lambda _: bar.update(1)))
-
-
-def _made(identity: object, path: Path) -> None:
-    raise AssertionError(f"a probe makes no identity, and made {path}")
-
-
-def _warn(text: str) -> None:
-    click.echo(f"relay-tentacle: warning: {text}", err=True)
 
 
 def _print(result: ProbeResult) -> None:

@@ -61,7 +61,7 @@ def _identity(table: Table, store: IdentityStore, name: str) -> Identity:
     entry = identities.entry(table, name, "octopus")
     found = identities.look(store, entry)
     if found.identity is None:
-        raise NotReadyError(found.problem or f"{entry}: its identity was not made yet. Start the relay, which makes it: run")
+        raise NotReadyError(found.problem or f"{entry}: its identity was not made yet: `relay-tentacle run` makes it.")
     return found.identity
 
 
