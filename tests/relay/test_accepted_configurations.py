@@ -88,8 +88,8 @@ def start(table: Table) -> None:
     try:
         declared = {machine.name: machine.door for machine in table.machines if machine.door}
         assert set(service.doors) == set(declared)
-        shared = [table.front] if table.front and hasattr(service, "shared_door") else []
-        for door in [*declared.values(), *shared]:
+        assert (service.shared_door is not None) is (table.front is not None)
+        for door in [*declared.values(), *([table.front] if table.front else [])]:
             assert takes_callers(door), door
     finally:
         service.stop()
