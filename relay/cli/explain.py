@@ -11,7 +11,7 @@ from relay import identities
 from relay.cli.completion import host_names, machine_names, octopus_names
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import NOT_FINE, fail
-from relay.cli.stores import reading_store
+from relay.cli.identity_asked import open_store
 from relay.cli.tables import print_table
 from relay.identities import Entry, Kind, NoSuchEntryError
 from routing import addresses
@@ -97,7 +97,7 @@ class _Identities:
     """What the relay shows, in words."""
 
     def __init__(self, table: Table) -> None:
-        self._store = reading_store(table)
+        self._store = open_store(table)
 
     def of(self, shown: Machine | Octopus) -> str:
         kind: Kind = "machine" if isinstance(shown, Machine) else "octopus"

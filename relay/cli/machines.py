@@ -11,7 +11,7 @@ from relay import identities
 from relay.cli.completion import machine_names
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import NOT_FINE, fail
-from relay.cli.stores import reading_store
+from relay.cli.identity_asked import open_store
 from relay.cli.tables import print_table
 from relay.identities import Found, NoSuchEntryError
 from relay.instructions import STYLE, Guide, Instructions, Way
@@ -21,7 +21,7 @@ from routing.table import Machine, Table
 
 _WINDOWS = r'"C:\Program Files\Octopus Deploy\Tentacle\Tentacle.exe"'
 _LINUX = "sudo /opt/octopus/tentacle/Tentacle"
-_NOT_MADE = "not made yet: `relay-tentacle run` makes it"
+_NOT_MADE = "not made yet: `relay-tentacle identity new` makes it"
 
 
 def _address(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -50,7 +50,7 @@ def machines(names: tuple[str, ...], address: str | None, as_json: bool, config:
     Exit code 1: an identity cannot be used, or the one of a machine that was asked about is not there.
     """
     table = load_or_exit(config)
-    guide = Guide(table, reading_store(table), address)
+    guide = Guide(table, open_store(table), address)
     found = [guide.of(machine) for machine in _asked(table, names)]
     if as_json:
         click.echo(json.dumps([_as_dict(each) for each in found], indent=2))

@@ -5,6 +5,8 @@ import sys
 
 import click
 
+from relay.cli.aliases import import_certificate, new_certificate, show_thumbprint
+from relay.cli.backup import backup, restore
 from relay.cli.completion import completion
 from relay.cli.configuration import check
 from relay.cli.demo import demo
@@ -39,5 +41,7 @@ def open_standard_descriptors() -> None:
             setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8", closefd=False))  # Python has None there
 
 
-for command in (run, init, check, schema, identity, completion, demo, explain, machines, probe):
+commands = (run, init, check, schema, identity, backup, restore, completion, demo, explain, machines, probe)
+aliases = (new_certificate, import_certificate, show_thumbprint)
+for command in (*commands, *aliases):
     main.add_command(command)

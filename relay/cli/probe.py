@@ -12,8 +12,8 @@ from certs.store import IdentityStore
 from relay.cli.completion import machine_names, octopus_names
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import NOT_FINE, fail
+from relay.cli.identity_asked import open_store
 from relay.cli.reactor import finish
-from relay.cli.stores import reading_store
 from relay.cli.tables import print_table
 from relay.cli.values import duration_from
 from relay.identities import NoSuchEntryError
@@ -70,7 +70,7 @@ def probe(
     if bool(machines) == every:
         fail("which machine? Give one or several names, or --all.")
     table = load_or_exit(config)
-    store = reading_store(table)
+    store = open_store(table)
     try:
         work = jobs(table, store, machines, octopus)
         results = _probe_all(table, store, work, timeout, parallel)

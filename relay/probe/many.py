@@ -61,7 +61,7 @@ def _identity(table: Table, store: IdentityStore, name: str) -> Identity:
     entry = identities.entry(table, name, "octopus")
     found = identities.look(store, entry)
     if found.identity is None:
-        raise NotReadyError(found.problem or f"{entry}: its identity was not made yet: `relay-tentacle run` makes it.")
+        raise NotReadyError(found.problem or f"{entry}: its identity was not made yet: `relay-tentacle identity new` makes it.")
     return found.identity
 
 
