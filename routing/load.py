@@ -91,6 +91,11 @@ def _table(declared: Declaration) -> Table:
         front=main.front.listen if "listen" in main.front.model_fields_set else None,
         admin=main.admin.listen,
         files=tuple(declared.files),
+        sections={
+            name: declared.entry(name, section).places
+            for name, section in (("relay", main.relay), ("defaults", main.defaults))
+            if declared.gives(name)
+        },
     )
 
 
