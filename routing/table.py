@@ -3,12 +3,13 @@
 Durations are seconds (float), sizes are bytes (int).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from certs.store import Provisioned
 from certs.thumbprint import Thumbprint
 from routing.addresses import Address
 
@@ -76,7 +77,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where an entry is declared, and each of its keys: `keys` has the line of each one that the file gives."""
+    """Where an entry is declared, and each of its keys: `keys` has the line of each one that the file gives.
+
+    Keys of sections within it are there with the section's name in front: "limits.connections".
+    """
 
     file: Path
     line: int
@@ -108,7 +112,7 @@ class Octopus:
 
     name: str
     thumbprints: tuple[Thumbprint, ...]
-    identity: Path | None
+    identity: Provisioned | None
     places: Places = field(default=NOWHERE, compare=False, repr=False)
 
 
@@ -125,7 +129,7 @@ class Machine:
     thumbprints: tuple[Thumbprint, ...]
     octopus: tuple[Octopus, ...]
     door: Address | None
-    identity: Path | None
+    identity: Provisioned | None
     limits: Limits
     timeouts: Timeouts
     host: str | None = None
@@ -133,10 +137,11 @@ class Machine:
 
     def octopus_of(self, der: bytes) -> Octopus | None:
         """Which of the machine's octopus entries has this certificate (DER). None: deny (design rule 7)."""
-        for octopus in self.octopus:
-            if any(thumbprint.matches(der) for thumbprint in octopus.thumbprints):
-                return octopus
-        return None
+        return self.octopus_with(lambda thumbprint: thumbprint.matches(der))
+
+    def octopus_with(self, has: Callable[[Thumbprint], bool]) -> Octopus | None:
+        """The same, of whoever has a certificate with the thumbprints that `has` says."""
+        return next((octopus for octopus in self.octopus if any(map(has, octopus.thumbprints))), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ class Table:
 
     source: the main file. front: the shared door, where the SNI name says which machine is meant. admin: where metrics and
     health are served.
-    files: all files that were read, `source` first.
+    files: all files that were read, `source` first. sections: where the main file has "relay" and "defaults".
     """
 
     relay: Relay
@@ -155,6 +160,7 @@ class Table:
     front: Address | None = None
     admin: Address | None = None
     files: tuple[Path, ...] = ()
+    sections: Mapping[str, Places] = field(default_factory=dict, repr=False, compare=False)
     hosts: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
     _by_name: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
 

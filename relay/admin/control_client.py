@@ -80,7 +80,7 @@ def _forbidden(path: Path) -> str:
             break
         except OSError:
             continue
-    return f"{path}: no permission: the relay's socket belongs to {user}. Run this as root or as {user}."
+    return f"{path}: no permission: the relay's socket belongs to {user}. Run this as {' or as '.join(dict.fromkeys(('root', user)))}."
 
 
 def _name(uid: int) -> str:

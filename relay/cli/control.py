@@ -10,6 +10,7 @@ import click
 
 from relay.admin.control import SOCKET
 from relay.admin.control_client import ControlError, ask
+from relay.cli.completion import machine_names, octopus_names
 from relay.cli.configuration import config_option
 from relay.cli.exits import NOT_FINE, fail
 from routing.state import state_folder
@@ -54,7 +55,7 @@ def reload_(config: Path, socket: Path | None, now: bool, as_json: bool) -> None
 
 
 @click.command()
-@click.argument("machine", required=False)
+@click.argument("machine", required=False, shell_complete=machine_names)
 @relay_options
 @json_option
 def drain(machine: str | None, config: Path, socket: Path | None, as_json: bool) -> None:
@@ -75,7 +76,7 @@ def drain(machine: str | None, config: Path, socket: Path | None, as_json: bool)
 
 
 @click.command()
-@click.argument("machine", required=False)
+@click.argument("machine", required=False, shell_complete=machine_names)
 @relay_options
 @json_option
 def resume(machine: str | None, config: Path, socket: Path | None, as_json: bool) -> None:
@@ -85,8 +86,13 @@ def resume(machine: str | None, config: Path, socket: Path | None, as_json: bool
 
 
 @click.command()
-@click.option("--machine", help="Cut the connections of this machine.")
-@click.option("--octopus", help="Cut the connections of this octopus entry, to all machines.")
+@click.option("--machine", metavar="NAME", shell_complete=machine_names, help="Cut the connections of this machine.")
+@click.option(
+    "--octopus",
+    metavar="NAME",
+    shell_complete=octopus_names,
+    help="Cut the connections of this octopus entry, to all machines.",
+)
 @relay_options
 @json_option
 def close(machine: str | None, octopus: str | None, config: Path, socket: Path | None, as_json: bool) -> None:

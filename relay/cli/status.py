@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import click
 
+from relay.cli.completion import machine_names
 from relay.cli.control import ask_relay, json_option, print_json, relay_options
 from relay.cli.exits import NOT_FINE
 from relay.cli.tables import print_table
@@ -15,7 +16,7 @@ _COLUMNS: Final = ("MACHINE", "DOOR", "TENTACLE", "STATE", "CALLERS", "CALLS", "
 
 
 @click.command()
-@click.argument("machine", required=False)
+@click.argument("machine", required=False, shell_complete=machine_names)
 @relay_options
 @json_option
 def status(machine: str | None, config: Path, socket: Path | None, as_json: bool) -> None:

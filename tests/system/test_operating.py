@@ -1,6 +1,5 @@
 """What operators do with a running relay: each command in a process of its own, and the pages for monitoring."""
 
-import json
 import os
 import signal
 import socket
@@ -16,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 from halibut_bytes import REQUEST, deflated, request, response
+from json_docs import parsed
 from prometheus_client.parser import text_string_to_metric_families
-from schemas import described
 from scripted import CLIENT, PATIENCE, PREAMBLE, Peer
 from system import HOST, Machine, Site, free_ports, site
 
@@ -44,7 +43,7 @@ class Operated:
         """What it prints with --json, which is as the docs describe it."""
         said, errors = self.run(command, *arguments, "--json", code=code)
         assert errors == ""
-        return described(command, json.loads(said))
+        return parsed(said, command)
 
     def machine(self, machine: Machine, code: int = 0) -> dict[str, Any]:
         found: dict[str, Any] = self.json("status", machine.name, code=code)["machine"]

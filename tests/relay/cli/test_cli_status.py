@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from fake_controls import NOW, FakeChanges, FakeControls, FakeFailure, FakeOutcome, FakeReloads
-from schemas import described
+from json_docs import parsed
 
 from relay.admin.status import Status
 from relay.cli import control
@@ -59,8 +59,8 @@ def test_json_is_all_of_it_as_described(relay: Relay) -> None:
     relay.controls.failures["web01"] = FakeFailure(NOW - 5, Outcome.REFUSED)
     relay.controls.successes["web02"] = NOW - 7
     for relay.reloads.last in (None, FakeOutcome(), FakeOutcome(ok=False, lines=("one",), changes=None)):
-        described("status", json.loads(relay.run("--json").stdout))
-    found = described("status", json.loads(relay.run("web01", "--json").stdout))
+        parsed(relay.run("--json").stdout, "status")
+    found = parsed(relay.run("web01", "--json").stdout, "status")
     assert found["machine"]["last_failure"]["word"] == "refused"
 
 
