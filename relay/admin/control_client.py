@@ -80,8 +80,8 @@ def _forbidden(path: Path) -> str:
             break
         except OSError:
             continue
-    users = " or as ".join(dict.fromkeys(("root", user)))
-    return f"{path}: no permission: the relay's socket belongs to {user}. Run this as {users}."
+    whom = " or as ".join(dict.fromkeys(("root", user)))
+    return f"{path}: no permission: the relay's socket belongs to {user}. Run this as {whom}."
 
 
 def _name(uid: int) -> str:
