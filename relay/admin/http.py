@@ -2,9 +2,11 @@
 
 Rules:
 1. GET and HEAD, one request a connection. A request's body is thrown away as it comes.
-2. A request has REQUEST seconds to come, and the whole connection LIFETIME; MOST connections at once. A scraper that reads
-   slowly is written to as slowly (sender.py), and costs nobody else anything.
-3. Nobody is asked who they are: the pages hold names and numbers. That is why they are on loopback, unless configured.
+2. A request has REQUEST seconds to come, and the whole connection LIFETIME. A scraper that reads slowly is written to as slowly
+   (sender.py), and costs nobody else anything.
+3. MOST connections at once. The next one takes the place of the oldest that has not sent its whole request; where all have, it
+   is closed. Either is counted, and logged once in a while.
+4. Nobody is asked who they are: the pages hold names and numbers. That is why they are on loopback, unless configured.
 """
 
 import socket
@@ -19,7 +21,8 @@ from twisted.web.http import HTTPChannel, HTTPFactory, Request
 
 from relay.admin.controls import Controls
 from relay.admin.exposition import OPENMETRICS, TEXT, Exposition, Page
-from relay.admin.log import Log
+from relay.admin.log import Log, Repeats
+from relay.admin.metrics import Metrics
 from relay.admin.sender import Sender
 from relay.clock import Clock, Timer
 from relay.errors import StartError
@@ -47,10 +50,12 @@ _log = Logger()
 class AdminPages:
     """Serves them at an address, which may change."""
 
-    def __init__(self, reactor: Any, controls: Controls, exposition: Exposition, log: Log) -> None:
+    def __init__(self, reactor: Any, controls: Controls, exposition: Exposition, log: Log, metrics: Metrics) -> None:
         self._reactor = reactor
         self._log = log
-        self._factory = _Factory(reactor, _Pages(controls, exposition))
+        self._factory = factory = _Factory(reactor, _Pages(controls, exposition), log)
+        text = "Connections to the admin pages that were closed without an answer, for there were too many."
+        metrics.counter("relay_admin_refused", text, lambda: factory.refused)
         self._listener: Listener | None = None
         self._listens: Address | None = None
         self._socket: socket.socket | None = None
@@ -204,6 +209,8 @@ def _failed(request: Any, failure: Failure) -> None:
 class _Request(Request):
     """One request."""
 
+    channel: Any
+
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
 
@@ -211,6 +218,7 @@ class _Request(Request):
         """Nobody has a use for a body."""
 
     def process(self) -> None:
+        self.channel.asked = True
         self.channel.factory.pages.answer(self)
 
 
@@ -223,11 +231,12 @@ class _Channel(HTTPChannel):
     abortTimeout = 1
     transport: Any
     factory: "_Factory"
+    asked = False  # its whole request has come
     _end: Timer
 
     def connectionMade(self) -> None:
         super().connectionMade()  # type: ignore[no-untyped-call]  # Twisted's
-        self.factory.channels.add(self)
+        self.factory.channels[self] = None
         self._end = self.factory.clock.callLater(LIFETIME, self.transport.abortConnection)
 
     def resetTimeout(self) -> None:
@@ -238,28 +247,46 @@ class _Channel(HTTPChannel):
         return False
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.channels.discard(self)
+        self.factory.channels.pop(self, None)
         if self._end.active():
             self._end.cancel()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted's
 
 
 class _Factory(HTTPFactory):
-    """Who is connected."""
+    """Who is connected. refused: how many there was no room for."""
 
-    def __init__(self, reactor: Any, pages: _Pages) -> None:
+    def __init__(self, reactor: Any, pages: _Pages, log: Log) -> None:
         super().__init__(timeout=REQUEST, reactor=reactor)
         self.protocol = _Channel  # type: ignore[assignment]  # for HTTP/1 only, without Twisted's choice of versions
         self.clock: Clock = reactor
         self.pages = pages
-        self.channels: set[_Channel] = set()
+        self.channels: dict[_Channel, None] = {}  # the oldest first
+        self.refused = 0
+        self._repeats = Repeats(reactor, log)
 
     def buildProtocol(self, addr: Any) -> Any:
-        return super().buildProtocol(addr) if len(self.channels) < MOST else None
+        self._repeats.tick()
+        return super().buildProtocol(addr) if len(self.channels) < MOST or self._make_room(addr) else None
+
+    def _make_room(self, addr: Any) -> bool:
+        """Whether one could be closed that only takes a place."""
+        idle = next((channel for channel in self.channels if not channel.asked), None)
+        self.refused += 1
+        self._repeats.say(
+            ("admin pages",), "the admin pages have too many connections", most=MOST,
+            closed="the newest" if idle is None else "the oldest without a request", peer=f"{addr.host}:{addr.port}",
+        )  # fmt: skip
+        if idle is None:
+            return False
+        del self.channels[idle]  # it hears of its end in the reactor's next turn
+        idle.transport.abortConnection()
+        return True
 
     def log(self, request: Request) -> None:
         """Scrapes are no news."""
 
     def stop(self) -> None:
+        self._repeats.summarise()
         for channel in list(self.channels):
             channel.transport.abortConnection()

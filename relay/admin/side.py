@@ -38,7 +38,7 @@ class AdminSide:
         metrics = self._metrics
         read_from(metrics, relay)
         exposition = Exposition(cooperator(self._reactor), lambda: families(metrics), metrics.registry)
-        self._pages = AdminPages(self._reactor, relay, exposition, self._log)
+        self._pages = AdminPages(self._reactor, relay, exposition, self._log, metrics)
         self._pages.prepare(self._table).commit()
         status = Status(relay, reloads, metrics)
         self._control.listen(Commands(relay, reloads, status, self._log))

@@ -15,13 +15,15 @@ from fake_controls import FakeControls
 from json_lines import JsonLines
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from scraped import sample
 from stream_client import StreamClient
 from twisted.internet import reactor as real
+from twisted.internet.defer import Deferred
 
 from relay.admin.exposition import Exposition, Page
 from relay.admin.families import families
 from relay.admin.http import HEADERS, LIFETIME, MOST, REQUEST, AdminPages
-from relay.admin.log import make_log
+from relay.admin.log import SUMMARY, make_log
 from relay.admin.readings import read_from
 from relay.admin.slices import cooperator
 from relay.admin.writer import FLUSH_AFTER, LineWriter
@@ -65,7 +67,7 @@ class Pages:
         log = make_log(LineWriter(self.reactor, self._lines), "info")
         metrics = self.controls.metrics
         exposition = Exposition(cooperator(real), lambda: families(metrics), metrics.registry)
-        self.pages = AdminPages(self.reactor, self.controls, exposition, log)
+        self.pages = AdminPages(self.reactor, self.controls, exposition, log, metrics)
         self._clients: list[StreamClient] = []
 
     def serve(self, address: Address | None = LOOPBACK) -> None:
@@ -335,15 +337,47 @@ async def test_one_request_a_connection(pages: Pages) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_there_are_only_so_many_at_once(pages: Pages) -> None:
+async def test_there_are_only_so_many_at_once(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> float | None:
+        return sample(pages.controls.metrics, "relay_admin_refused_total")
+
+    monkeypatch.setattr(Exposition, "page", lambda *_: Deferred())  # an answer that takes its time
     inside = []
     for _ in range(MOST):
         inside.append(pages.client())
+        await inside[-1].write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         await turns()
-    assert await pages.client().end() == b""
+    assert refused() == 0
+    for _ in range(3):
+        assert await pages.client().end() == b""
+    assert not any(client.ended for client in inside)
+    assert refused() == 3
+    event = "the admin pages have too many connections"
+    [line] = pages.logged(event)
+    assert (line["level"], line["most"], line["closed"]) == ("warning", MOST, "the newest")
     inside[0].close()
     await turns(20)
+    pages.reactor.advance(SUMMARY)
     assert (await pages.get("/healthz")).status == 200
+    assert [line["count"] for line in pages.logged("more of the same")] == [2]
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_only_takes_a_place_gives_it_to_the_next_one(pages: Pages) -> None:
+    inside = []
+    for number in range(MOST):
+        inside.append(pages.client())
+        if number % 2:
+            await inside[-1].write(b"GET /metrics HTTP/1.1\r\n")
+        await turns()
+    for number in range(3):
+        assert (await pages.get("/healthz")).status == 200
+        assert [client.ended for client in inside].count(True) == 1, number
+        await turns(20)
+    assert await inside[0].end() == b""
+    assert sample(pages.controls.metrics, "relay_admin_refused_total") == 1
+    [line] = pages.logged("the admin pages have too many connections")
+    assert line["closed"] == "the oldest without a request"
 
 
 # ---- where --------------------------------------------------------------------------------------------------------------
