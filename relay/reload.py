@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a reload did, by names of machines. closed: connections that were cut, with `now`."""
+    """What a reload did, by names of machines. closed: callers' connections that were cut, with `now`."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from relay.clock import Clock
 from relay.exchange import Back
 from relay.faces import Faces
 from relay.fronts.listening import ListeningFront
+from relay.load import Load
 from relay.outcomes import MACHINE_DRAINS, NOISE, SERVED, TROUBLE, Outcome, Refusal, SentAway
 from relay.transport.connection import TLSConnection
 from relay.transport.loop import Loop
@@ -127,6 +128,11 @@ class Route:
         return sum(back.waiting for back in self._all_backs())
 
     @property
+    def load(self) -> Load:
+        """All of these."""
+        return Load(self.callers, self.in_flight, self.waiting, self.back_connections)
+
+    @property
     def last_success(self) -> float | None:
         """When a reply was last delivered whole, unix, seconds."""
         return None if self._served_at is None else time.time() - (self.clock.seconds() - self._served_at)
@@ -139,7 +145,8 @@ class Route:
     def change(self, machine: Machine, faces_before: Faces, cut: str = "") -> int:
         """Serves it by these settings, and by the identities in force, from now on.
 
-        cut: why to close at once what is not allowed any more; if empty, it ends with its calls. Returns how many were closed.
+        cut: why to close at once what is not allowed any more; if empty, it ends with its calls. Returns how many callers'
+        connections were closed.
         """
         before, self.machine = self.machine, machine
         faces = self._house.faces
@@ -153,7 +160,7 @@ class Route:
         return closed
 
     def cut_untrusted(self, why: str) -> int:
-        """Closes at once whoever the settings in force do not trust: callers, and calls of Tentacles. Returns how many."""
+        """Closes at once whoever the settings in force do not trust: callers, and those in calls with a Tentacle. How many."""
         pinless = {holder for back in self._retired for holder in back.holders_without(self.machine.thumbprints)}
         fronts = [front for front in self._fronts if not front.trusted or front.holds(pinless)]
         for front in fronts:
@@ -187,15 +194,14 @@ class Route:
         return self.barred is MACHINE_DRAINS
 
     def cut(self, why: str, octopus: str | None = None) -> int:
-        """Closes every connection at once, or those of one octopus entry; how many there were, to the Tentacle included."""
-        before = self.back_connections
+        """Closes every connection at once, or those of one octopus entry; how many callers' there were."""
         for name in list(self._backs):  # before the fronts, as in drain(); whoever comes next gets a new pool
             if octopus in (None, name):
                 self._retire(name, ListeningBack.stop)
         fronts = [front for front in self._fronts if octopus in (None, front.octopus)]
         for front in fronts:
             front.cut(why)
-        return len(fronts) + before - self.back_connections
+        return len(fronts)
 
     # ---- time, and the end ------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from relay.clock import Reactor, Timer
 from relay.doors import SHARED, Doors
 from relay.errors import NoSuchNameError, StartError
 from relay.faces import Faces
+from relay.load import Load
 from relay.outcomes import MACHINE_DRAINS, MACHINE_GONE, RELAY_DRAINS
 from relay.reload import Changes, Follower, Step, compare
 from relay.reports import Reports
@@ -29,6 +30,7 @@ __all__ = ["CHECK_EVERY", "Failure", "NoSuchNameError", "RelayService", "StartEr
 CHECK_EVERY: Final = 5.0  # seconds between two looks for whoever has waited too long
 _CUT_BY_OPERATOR: Final = "an operator has closed it"
 _CUT_BY_RELOAD: Final = "the configuration no longer allows it"
+_NEAREST: Final = 5  # names that are told of octopus entries
 _LASTING: Final = ("name", "state")  # keys of `relay` that hold from start to stop
 
 
@@ -82,11 +84,7 @@ class RelayService:
         self._timer = self._reactor.callLater(CHECK_EVERY, self._check)
         self._metrics.gauge("relay_connections", "Callers' connections that are open.", lambda: self._connections)
         self._metrics.gauge("relay_exchanges_in_flight", "Exchanges that have begun and not ended.", self._in_flight)
-        self._metrics.gauge(
-            "relay_back_connections",
-            "Connections to Tentacles.",
-            lambda: sum(route.back_connections for route in self._all_routes()),
-        )
+        self._metrics.gauge("relay_back_connections", "Connections to Tentacles.", self._back_connections)
         self._metrics.counter("relay_handshakes", "TLS handshakes begun with callers.", lambda: loop.gate.begun)
         self._metrics.counter(
             "relay_handshakes_delayed", "TLS handshakes with callers that had to wait.", lambda: loop.gate.delayed
@@ -98,6 +96,9 @@ class RelayService:
 
     def _in_flight(self) -> int:
         return sum(route.in_flight for route in self._all_routes())
+
+    def _back_connections(self) -> int:
+        return sum(route.back_connections for route in self._all_routes())
 
     @property
     def doors(self) -> dict[str, tuple[str, int]]:
@@ -186,7 +187,7 @@ class RelayService:
         return steps
 
     def _take(self, changes: Changes, faces_before: Faces, now: bool) -> int:
-        """Makes the routes those of the table in force; how many connections were cut."""
+        """Makes the routes those of the table in force; how many callers' connections were cut."""
         assert self._loop
         closed = 0
         removed = [self._routes.pop(name) for name in changes.removed]
@@ -222,7 +223,7 @@ class RelayService:
     def _route(self, name: str) -> Route:
         route = self._routes.get(name)
         if route is None:
-            raise _no_such("machine", name, self._routes)
+            raise _no_such_machine(name, self._routes)
         return route
 
     @property
@@ -248,7 +249,7 @@ class RelayService:
             self._log.info("machine resumed", machine=name)
 
     def close_machine(self, name: str) -> int:
-        """Cuts all connections of this machine now, calls among them: how many, callers' and its Tentacle's together.
+        """Cuts all connections of this machine now, calls among them, and those to its Tentacle; how many callers' there were.
 
         The door stays open. Raises NoSuchNameError.
         """
@@ -259,10 +260,23 @@ class RelayService:
     def close_octopus(self, name: str) -> int:
         """The same of an octopus entry, at all machines."""
         if all(octopus.name != name for octopus in self.table.octopus):
-            raise _no_such("octopus entry", name, [octopus.name for octopus in self.table.octopus])
+            raise _no_such_octopus(name, [octopus.name for octopus in self.table.octopus])
         closed = sum(route.cut(_CUT_BY_OPERATOR, name) for route in self._all_routes())
         self._log.info("connections closed", octopus=name, closed=closed)
         return closed
+
+    # ---- how all of it is -------------------------------------------------------------------------------------------
+
+    def totals(self) -> Load:
+        """Of the whole relay: callers who have not said yet which machine they want, and what leaving() has, are in it."""
+        waiting = sum(route.waiting for route in self._all_routes())
+        return Load(self._connections, self._in_flight(), waiting, self._back_connections())
+
+    def leaving(self) -> Iterator[tuple[Machine, Load]]:
+        """Machines that reloads have removed, where somebody is still there."""
+        for route in list(self._leaving):
+            if not route.empty:
+                yield route.machine, route.load
 
     # ---- how a machine is: each raises NoSuchNameError --------------------------------------------------------------
 
@@ -374,7 +388,13 @@ def _check_lasting(before: Relay, after: Relay) -> None:
             raise StartError(f"relay.{key}: it is {old} in the running relay and {new} in the file, which takes a restart.")
 
 
-def _no_such(kind: str, name: str, known: Iterable[str]) -> NoSuchNameError:
+def _no_such_machine(name: str, known: Iterable[str]) -> NoSuchNameError:
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"Did you mean {' or '.join(near)}?" if near else "`relay-tentacle status` lists them."
-    return NoSuchNameError(f"no {kind} is named {name}. {hint}")
+    return NoSuchNameError(f"no machine is named {name}. {hint}")
+
+
+def _no_such_octopus(name: str, known: list[str]) -> NoSuchNameError:
+    near = difflib.get_close_matches(name, known, n=_NEAREST, cutoff=0.0)
+    more = f", and {len(known) - len(near)} more" if len(known) > len(near) else ""
+    return NoSuchNameError(f"no octopus entry is named {name}. There are: {', '.join(near) or 'none'}{more}.")

@@ -73,7 +73,7 @@ class Commands:
             "ok": True,
             "machine": None,
             "already": controls.draining,
-            "exchanges_in_flight": sum(controls.in_flight(machine.name) for machine in table.machines),
+            "exchanges_in_flight": controls.totals().exchanges_in_flight,
             "drain_seconds": table.relay.timeouts.drain,
         }
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from relay.load import Load
 from relay.outcomes import Outcome, Refusal
-from routing.table import Table
+from routing.table import Machine, Table
 
 
 class Failure(Protocol):
@@ -42,6 +43,12 @@ class Controls(Protocol):
     @property
     def drained(self) -> frozenset[str]:
         """Machines whose own doors take no callers until they are resumed."""
+
+    def totals(self) -> Load:
+        """Of the whole relay, machines that are leaving included."""
+
+    def leaving(self) -> Iterator[tuple[Machine, Load]]:
+        """Machines that reloads have removed, where somebody is still there."""
 
     def is_drained(self, name: str) -> bool:
         """Whether the machine is one of them."""
@@ -80,14 +87,14 @@ class Controls(Protocol):
         """Ends that."""
 
     def close_machine(self, name: str) -> int:
-        """Cuts the machine's callers now, exchanges too; how many."""
+        """Cuts the machine's connections now, exchanges too; how many callers' there were."""
 
     def close_octopus(self, name: str) -> int:
-        """Cuts the callers of this octopus entry now; how many."""
+        """Cuts those of this octopus entry now; how many callers' there were."""
 
 
 class Changes(Protocol):
-    """What a reload changed: names of machines. closed: connections that were cut."""
+    """What a reload changed: names of machines. closed: callers' connections that were cut."""
 
     @property
     def added(self) -> tuple[str, ...]: ...

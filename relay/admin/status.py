@@ -32,14 +32,14 @@ class Status:
     def of_all(self) -> Iterator[str]:
         """All of it, as one JSON object in pieces."""
         table = self._controls.table
-        totals = dict.fromkeys(
-            ("machines", "drained", "failing", "connections", "exchanges_in_flight", "waiting", "back_connections"), 0
-        )
+        totals = dict.fromkeys(("machines", "drained", "failing"), 0)
         yield f'{{"ok":true,"relay":{json.dumps(self._relay())},"doors":['
         yield from _joined(self._doors())
         yield '],"machines":['
         yield from _joined(self._machines(table.machines, totals))
-        yield f'],"totals":{json.dumps(totals)}}}'
+        yield '],"leaving":['
+        yield from _joined(self._leaving())
+        yield f'],"totals":{json.dumps(totals | self._controls.totals()._asdict())}}}'
 
     def of_machine(self, name: str) -> dict[str, Any]:
         """Everything about one. Raises NoSuchNameError."""
@@ -102,9 +102,11 @@ class Status:
             totals["machines"] += 1
             totals["drained"] += found["drained"]
             totals["failing"] += found["last_call_failed"]
-            for key in ("connections", "exchanges_in_flight", "waiting", "back_connections"):
-                totals[key] += found[key]
             yield found
+
+    def _leaving(self) -> Iterator[dict[str, Any]]:
+        for machine, load in self._controls.leaving():
+            yield {"name": machine.name, "tentacle": str(machine.tentacle), **load._asdict()}
 
     def _machine(self, machine: Machine) -> dict[str, Any]:
         controls, name = self._controls, machine.name

@@ -49,7 +49,7 @@ def reload_(config: Path, socket: Path | None, now: bool, as_json: bool) -> None
         lambda: (
             f"reloaded; machines added: {len(answer['added'])}, changed: {len(answer['changed'])}, "
             f"removed: {len(answer['removed'])}, unchanged: {answer['unchanged']}"
-            + (f"; connections cut: {answer['closed']}" if now else "")
+            + (f"; callers cut: {answer['closed']}" if now else "")
         ),
     )
 
@@ -96,11 +96,14 @@ def resume(machine: str | None, config: Path, socket: Path | None, as_json: bool
 @relay_options
 @json_option
 def close(machine: str | None, octopus: str | None, config: Path, socket: Path | None, as_json: bool) -> None:
-    """Cut connections at once, exchanges too. The doors stay open: who is still trusted may come again."""
+    """Cut connections at once, exchanges too. The doors stay open: who is still trusted may come again.
+
+    Those to the Tentacle go with them; the number that is printed is of callers' connections.
+    """
     if (machine is None) == (octopus is None):
         fail("whose connections? Give either --machine NAME or --octopus NAME.")
     answer = ask_relay(config, socket, {"command": "close", **_given(machine=machine, octopus=octopus)})
-    _finish(answer, as_json, lambda: f"connections cut: {answer['closed']}")
+    _finish(answer, as_json, lambda: f"callers cut: {answer['closed']}")
 
 
 def ask_relay(config: Path, socket: Path | None, request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def status(machine: str | None, config: Path, socket: Path | None, as_json: bool
     elif not answer["ok"]:
         click.echo(f"relay-tentacle: {answer['error']}", err=True)
     elif machine:
-        _print_machine(answer["machine"])
+        _print_machine(answer["machine"], answer["relay"]["draining"])
     else:
         _print_all(answer)
     if not (answer["ok"] and _fine(answer)):
@@ -60,7 +60,9 @@ def _print_all(answer: dict[str, Any]) -> None:
         f"connections to Tentacles: {totals['back_connections']}"
     )
     click.echo()
-    print_table(_COLUMNS, [_row(machine) for machine in answer["machines"]])
+    rows = [_row(machine, relay["draining"]) for machine in answer["machines"]]
+    rows += [_leaving(machine) for machine in answer["leaving"]]
+    print_table(_COLUMNS, rows)
 
 
 def _reload(last: dict[str, Any] | None) -> str:
@@ -72,27 +74,32 @@ def _reload(last: dict[str, Any] | None) -> str:
     return "\n".join([f"last reload {last['time']}: FAILED, the relay runs on as it was:", *last["mistakes"]])
 
 
-def _row(machine: dict[str, Any]) -> tuple[str, ...]:
+def _row(machine: dict[str, Any], draining: bool) -> tuple[str, ...]:
     failure = machine["last_failure"]
     return (
         machine["name"],
         _door(machine),
         machine["tentacle"],
-        _state(machine),
-        str(machine["connections"]),
-        str(machine["exchanges_in_flight"]),
-        str(machine["waiting"]),
-        str(machine["back_connections"]),
+        _state(machine, draining),
+        *_load(machine),
         machine["last_success"] or "-",
         f"{ago(failure['seconds_ago'])} ago: {failure['cause']}" if failure else "-",
     )
 
 
-def _print_machine(machine: dict[str, Any]) -> None:
+def _leaving(machine: dict[str, Any]) -> tuple[str, ...]:
+    return (machine["name"], "-", machine["tentacle"], "removed, ending", *_load(machine), "-", "-")
+
+
+def _load(machine: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(machine[key]) for key in ("connections", "exchanges_in_flight", "waiting", "back_connections"))
+
+
+def _print_machine(machine: dict[str, Any], draining: bool) -> None:
     numbers = ", ".join(f"{outcome}: {count}" for outcome, count in machine["exchanges"].items())
     lines = [
         ("machine", f"{machine['name']}, declared at {machine['declared']}"),
-        ("state", _state(machine)),
+        ("state", _state(machine, draining)),
         ("door", _door(machine)),
         ("tentacle", f"{machine['tentacle']}, thumbprints {', '.join(machine['thumbprints'])}"),
         ("octopus", ", ".join(machine["octopus"])),
@@ -118,7 +125,9 @@ def _print_machine(machine: dict[str, Any]) -> None:
         click.echo(f"{name.ljust(width)}  {text}")
 
 
-def _state(machine: dict[str, Any]) -> str:
+def _state(machine: dict[str, Any], draining: bool) -> str:
+    if draining:
+        return "draining"
     return "drained" if machine["drained"] else "failing" if machine["last_call_failed"] else "open"
 
 

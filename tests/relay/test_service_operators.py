@@ -10,7 +10,7 @@ import pytest_twisted
 from changes import turns
 from halibut_bytes import REQUEST, deflated, response
 from identities import identity
-from service_site import REPLY, REQUEST_ID, Site
+from service_site import OCTOPUS, REPLY, REQUEST_ID, Site
 from site_calls import in_call
 from tables import machine
 from tls_peer import FIN, RST, TlsPeer, client_side
@@ -131,14 +131,14 @@ async def test_close_cuts_all_connections_of_a_machine_within_the_turn_and_the_d
     await site.hears(busy, SERVER_IDENTITY)
     busy.write(REQUEST)
     await site.hears(pooled, REQUEST)
-    assert site.service.close_machine("web01") == 3
+    assert site.service.close_machine("web01") == 2
     assert (site.service.connections("web01"), site.service.back_connections("web01")) == (0, 0)
     [_, line] = site.relay.access()
     assert (line["outcome"], line["detail"]) == ("cut", "an operator has closed it")
     for peer in (idle, busy, pooled):
         assert await site.street.ended(peer) in (FIN, RST)
     [line] = site.relay.log("connections closed")
-    assert (line["machine"], line["closed"]) == ("web01", 3)
+    assert (line["machine"], line["closed"]) == ("web01", 2)
     caller, tentacle = await site.answered()
     await site.call(caller, tentacle)
 
@@ -148,7 +148,7 @@ async def test_close_dials_for_none_of_those_who_wait(site: Site) -> None:
     callers = [await introduced(site) for _ in range(site.machine.limits.connections + 3)]
     await site.street.spin(lambda: site.service.in_flight("web01") == len(callers))
     dials = site.take_dials()
-    assert site.service.close_machine("web01") == len(callers) + len(dials)
+    assert site.service.close_machine("web01") == len(callers)
     await turns(20)
     assert not site.dialled()
     for dial in dials:
@@ -170,13 +170,13 @@ async def test_close_of_an_octopus_entry_cuts_its_connections_and_no_others(site
     staged.write(CLIENT_IDENTITY)
     its_tentacle = await site.accept()
     await site.hears(staged, SERVER_IDENTITY)
-    assert site.service.close_octopus("staging") == 2
+    assert site.service.close_octopus("staging") == 1
     assert await site.street.ended(staged) == FIN
     assert await site.street.ended(its_tentacle) == FIN
     tentacle.write(REPLY)
     await site.hears(caller, REPLY)
     [line] = site.relay.log("connections closed")
-    assert (line["octopus"], line["closed"]) == ("staging", 2)
+    assert (line["octopus"], line["closed"]) == ("staging", 1)
     assert site.service.close_octopus("staging") == 0
 
 
@@ -186,7 +186,7 @@ async def test_close_of_an_octopus_entry_cuts_its_connections_and_no_others(site
         ("drain_machine", "web1", "no machine is named web1. Did you mean web01?"),
         ("resume_machine", "Web01", "no machine is named Web01. Did you mean web01?"),
         ("close_machine", "production", "no machine is named production. `relay-tentacle status` lists them."),
-        ("close_octopus", "producton", "no octopus entry is named producton. Did you mean production?"),
+        ("close_octopus", "producton", "no octopus entry is named producton. There are: production."),
         ("connections", "", "no machine is named . `relay-tentacle status` lists them."),
         ("last_failure", "w", "no machine is named w. `relay-tentacle status` lists them."),
     ],
@@ -198,6 +198,18 @@ async def test_a_name_that_there_is_not_is_told_with_those_that_come_near(
     with pytest.raises(NoSuchNameError) as raised:
         getattr(site.service, method)(name)
     assert str(raised.value) == text
+
+
+@pytest_twisted.ensureDeferred
+async def test_octopus_entries_that_there_are_are_told_nearest_first_and_not_all(site: Site) -> None:
+    names = ("east", "staging", "west", "test", "production", "old", "next")
+    site.relay.reload(replace(site.machine, octopus=tuple(replace(OCTOPUS, name=name) for name in names)))
+    with pytest.raises(NoSuchNameError) as raised:
+        site.service.close_octopus("nest")
+    told = str(raised.value).removeprefix("no octopus entry is named nest. There are: ")
+    assert told.startswith(("test, ", "next, ", "west, "))
+    assert told.endswith(", and 2 more.")
+    assert {*told.split(", ")[:4]} == {"east", "west", "test", "next"}
 
 
 # ---- the whole relay ----------------------------------------------------------------------------------------------------
@@ -243,6 +255,22 @@ async def test_it_says_what_each_machine_has(site: Site) -> None:
     assert state() == (len(callers) + 1, len(callers), site.machine.limits.connections, 2)
     for dial in site.take_dials():
         dial.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_calls_of_a_removed_machine_are_told_until_they_have_ended(site: Site) -> None:
+    caller, tentacle = await in_call(site)
+    site.relay.reload(machine("web02"))
+    [(left, load)] = site.service.leaving()
+    assert (left.name, load) == ("web01", (1, 1, 0, 1))
+    assert site.service.totals() == load
+    gauges = ("relay_connections", "relay_exchanges_in_flight", "relay_back_connections")
+    assert [site.relay.metric(gauge) for gauge in gauges] == [1, 1, 1]
+    tentacle.write(REPLY)
+    await site.hears(caller, REPLY)
+    assert await site.street.ended(caller) == FIN
+    await site.street.spin(lambda: site.service.totals() == (0, 0, 0, 0))
+    assert list(site.service.leaving()) == []
 
 
 @pytest_twisted.ensureDeferred

@@ -12,7 +12,9 @@ from twisted.internet.defer import Deferred
 
 from relay.admin.metrics import Metrics
 from relay.errors import NoSuchNameError
+from relay.load import Load
 from relay.outcomes import Outcome, Refusal
+from routing.table import Machine
 
 NOW = 1_700_000_000.0
 
@@ -42,7 +44,7 @@ class FakeOutcome:
 
 
 class FakeControls:
-    """Controls. told: what it was told, in order. numbers: of machines, by name and kind."""
+    """Controls. told: what it was told, in order. numbers: of machines, by name and kind. gone: what leaving() tells."""
 
     def __init__(self, folder: Path, *names: str, **options: Any) -> None:
         machines = [machine(name, **options) for name in names or ("web01", "web02")]
@@ -52,6 +54,7 @@ class FakeControls:
         self.drained: frozenset[str] = frozenset()
         self.told: list[tuple[str, ...]] = []
         self.numbers: dict[tuple[str, str], int] = defaultdict(int)
+        self.gone: list[tuple[Machine, Load]] = []
         self.failures: dict[str, FakeFailure] = {}
         self.successes: dict[str, float] = {}
         self.metrics = Metrics(CollectorRegistry())
@@ -61,6 +64,14 @@ class FakeControls:
         if self.table.machine(name) is None:
             raise NoSuchNameError(f"no machine is named {name}")
         return self.numbers[name, kind]
+
+    def totals(self) -> Load:
+        kinds = ("connections", "in_flight", "waiting", "back_connections")
+        here = [[self.numbers[each.name, kind] for kind in kinds] for each in self.table.machines]
+        return Load(*map(sum, zip(*here, *(load for _, load in self.gone), strict=True)))
+
+    def leaving(self) -> Iterator[tuple[Machine, Load]]:
+        return iter(self.gone)
 
     def is_drained(self, name: str) -> bool:
         self._number(name, "")

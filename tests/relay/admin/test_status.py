@@ -8,6 +8,7 @@ from fake_controls import NOW, FakeChanges, FakeControls, FakeFailure, FakeOutco
 
 from relay.admin.status import MACHINES, Status
 from relay.errors import NoSuchNameError
+from relay.load import Load
 from relay.outcomes import Outcome, Refusal
 from relay.version import VERSION
 from routing.addresses import Address
@@ -79,6 +80,15 @@ def test_machines_and_totals(asked: Asked) -> None:
     assert [second[key] for key in keys] == [1, 1, 1, 1]
     assert [found["totals"][key] for key in keys] == [6, 5, 4, 8]
     assert (found["totals"]["machines"], found["totals"]["drained"], found["totals"]["failing"]) == (2, 0, 0)
+
+
+def test_machines_that_were_removed_are_told_and_counted_until_their_calls_have_ended(asked: Asked) -> None:
+    asked.controls.numbers["web01", "in_flight"] = 1
+    asked.controls.gone = [(replace(asked.controls.table.machines[0], name="old"), Load(4, 3, 2, 1))]
+    found = asked.all()
+    numbers = {"connections": 4, "exchanges_in_flight": 3, "waiting": 2, "back_connections": 1}
+    assert found["leaving"] == [{"name": "old", "tentacle": "127.0.0.1:10933", **numbers}]
+    assert found["totals"] == {**numbers, "exchanges_in_flight": 4, "machines": 2, "drained": 0, "failing": 0}
 
 
 def test_a_failure_is_told_in_words_with_its_remedy(asked: Asked) -> None:

@@ -118,7 +118,7 @@ def test_a_reload_tells_what_it_did(relay: Relay) -> None:
     relay.answer = RELOADED
     done = relay.run("reload")
     assert (done.exit_code, done.stdout) == (0, "reloaded; machines added: 2, changed: 1, removed: 0, unchanged: 7\n")
-    assert relay.run("reload", "--now").stdout.endswith("unchanged: 7; connections cut: 4\n")
+    assert relay.run("reload", "--now").stdout.endswith("unchanged: 7; callers cut: 4\n")
     assert json.loads(relay.run("reload", "--json").stdout) == RELOADED
 
 
@@ -150,4 +150,4 @@ def test_resume_tells_whom(relay: Relay, names: list[str], text: str) -> None:
 
 def test_close_tells_how_many(relay: Relay) -> None:
     relay.answer = {"ok": True, "machine": "web01", "octopus": None, "closed": 3}
-    assert relay.run("close", "--machine", "web01").stdout == "connections cut: 3\n"
+    assert relay.run("close", "--machine", "web01").stdout == "callers cut: 3\n"

@@ -1,6 +1,7 @@
 """What status prints and returns, of the answers that a relay gives."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from relay.admin.status import Status
 from relay.cli import control
 from relay.cli.main import main
 from relay.cli.status import ago
+from relay.load import Load
 from relay.outcomes import Outcome, Refusal
 
 
@@ -74,6 +76,22 @@ def test_machines_that_fail_are_in_the_table_and_the_relay_is_fine(relay: Relay)
     assert "  failing  " in first
     assert "2 min ago: the Tentacle's host refuses the connection" in first
     assert "  drained  " in second
+
+
+def test_a_machine_that_was_removed_is_in_the_table_until_its_calls_have_ended(relay: Relay) -> None:
+    relay.controls.gone = [(replace(relay.controls.table.machines[0], name="old"), Load(4, 3, 2, 1))]
+    said = relay.run().stdout
+    assert said.splitlines()[-1].split() == ["old", "-", "127.0.0.1:10933", "removed,", "ending", "4", "3", "2", "1", "-", "-"]
+    assert "callers: 4, calls in flight: 3, waiting: 2, connections to Tentacles: 1\n" in said
+    parsed(relay.run("--json").stdout, "status")
+
+
+def test_no_machine_is_open_while_the_relay_drains(relay: Relay) -> None:
+    relay.controls.draining = True
+    said = relay.run().stdout
+    assert [line.split()[3] for line in said.splitlines()[-2:]] == ["draining", "draining"]
+    said = relay.run("web01").stdout
+    assert "\nstate                        draining\n" in said
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])
