@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from relay.admin.control import SOCKET, socket_name
+from relay.admin.control import SOCKET, is_locked, socket_name
 from relay.admin.control_client import ControlError, ask
 
 _PATIENCE: Final = 60.0  # seconds; a reload of 10 000 machines takes a few
@@ -27,13 +27,13 @@ class Reloaded:
 
 
 def is_running(state: Path) -> bool:
-    """Whether a relay answers that has this state folder. One that does not take us to its socket runs, too."""
+    """Whether a relay has this state folder. One that does not take us to its socket runs, too, or whose socket is gone."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, socket_name(state / SOCKET) as name:
             sock.settimeout(1.0)
             sock.connect(name)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-        return False
+        return is_locked(state)  # somebody may have removed its socket
     except OSError:
         return (state / SOCKET).is_socket()
     return True

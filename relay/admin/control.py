@@ -16,6 +16,7 @@ import os
 import socket
 import stat
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -40,6 +41,8 @@ IDLE: Final = 10.0  # seconds for the request, and for each piece of the answer 
 MOST: Final = 32  # clients at once
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid: socket(7)
 _BACKLOG: Final = 16
+_TRIES: Final = 5  # to lock
+_BETWEEN: Final = 0.02  # seconds
 
 
 class ControlPort:
@@ -60,7 +63,7 @@ class ControlPort:
         path = self._state / LOCK
         try:
             self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._lock)
         except BlockingIOError:
             self._unlock()
             raise StartError(
@@ -115,6 +118,33 @@ class ControlPort:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def is_locked(state: Path) -> bool:
+    """Whether a relay has this state folder, as far as this user can see. True says that one runs, with a socket or without."""
+    try:
+        lock = os.open(state / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return False
+
+
+def _lock(lock: int) -> None:
+    """Raises OSError; BlockingIOError where another relay has it. Blocks for an instant, before the reactor runs."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_BETWEEN)  # it may be is_locked() that has it
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextlib.contextmanager

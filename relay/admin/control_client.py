@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from relay.admin.control import socket_name
+from relay.admin.control import is_locked, socket_name
 
 MAX_ANSWER: Final = 256 * 1024 * 1024  # bytes; the status of 10 000 machines has 8 MB
 _READ: Final = 256 * 1024
@@ -31,13 +31,8 @@ def ask(path: Path, request: dict[str, Any], timeout: float) -> dict[str, Any]:
             raise ControlError(
                 f"the relay at {path} does not answer within {timeout:.0f} s. See its log, and whether its process is stuck."
             ) from None
-        except FileNotFoundError:
-            raise ControlError(
-                f"no relay runs here: there is no {path}. Start it, or name its configuration with --config, or its socket "
-                "with --socket."
-            ) from None
-        except ConnectionRefusedError:
-            raise ControlError(f"no relay runs here: nobody listens at {path}. Start it.") from None
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise ControlError(_nobody(path, error)) from None
         except PermissionError:
             raise ControlError(_forbidden(path)) from None
         except OSError as error:
@@ -70,6 +65,21 @@ def _answer(path: Path, data: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict) or not isinstance(answer.get("ok"), bool):
         raise ControlError(f"the relay at {path} closed without a whole answer. It may be stopping; see its log.")
     return answer
+
+
+def _nobody(path: Path, error: OSError) -> str:
+    if is_locked(path.parent):
+        return (
+            f"a relay runs with the state folder {path.parent}, but nobody listens at {path}: its socket was removed or "
+            "replaced, or it starts or stops just now. If this stays so, restart it. "
+            "Until then SIGHUP reloads it, and SIGTERM drains it."
+        )
+    if isinstance(error, ConnectionRefusedError):
+        return f"no relay runs here: nobody listens at {path}. Start it."
+    return (
+        f"no relay runs here: there is no {path}. Start it, or name its configuration with --config, or its socket "
+        "with --socket."
+    )
 
 
 def _forbidden(path: Path) -> str:

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import socket
 import threading
@@ -53,6 +54,15 @@ def test_what_a_dead_one_left_is_no_relay(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "control.sock"))
     assert not running.is_running(tmp_path)
+
+
+def test_one_whose_socket_is_gone_runs(tmp_path: Path) -> None:
+    with open(tmp_path / "control.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert running.is_running(tmp_path)
+        reloaded = running.reload(tmp_path)
+    assert reloaded.word == "failed"
+    assert "its socket was removed" in reloaded.problem
 
 
 def test_one_that_does_not_take_us_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

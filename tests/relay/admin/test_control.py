@@ -1,4 +1,5 @@
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -127,6 +128,20 @@ def test_a_living_relay_s_is_left_alone(closed: Desk, tmp_path: Path) -> None:
         "Stop it, or give this one a folder of its own in relay.state."
     )
     assert closed.port.path.stat().st_ino == inode
+
+
+def test_a_command_that_looks_whether_a_relay_runs_does_not_keep_one_from_starting(
+    closed: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed.state.mkdir(0o700)
+    looking = os.open(closed.state / "control.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr("time.sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+    closed.open()
+    os.close(looking)
+    assert control.is_locked(closed.state)
+    closed.port.close()
+    assert not control.is_locked(closed.state)
 
 
 def test_a_dead_relay_s_is_replaced(closed: Desk) -> None:

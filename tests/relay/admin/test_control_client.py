@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import pwd
@@ -97,6 +98,28 @@ def test_nobody_listens(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path))
     assert error(path) == f"no relay runs here: nobody listens at {path}. Start it."
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_its_socket_is_gone(tmp_path: Path, left: bool) -> None:
+    """Removed, or one put there on which nobody listens; but its lock is held."""
+    path = tmp_path / "control.sock"
+    if left:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(path))
+    with open(tmp_path / "control.lock", "w") as lock:
+        assert error(path).startswith("no relay runs here: ")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert error(path) == (
+            f"a relay runs with the state folder {tmp_path}, but nobody listens at {path}: its socket was removed or replaced, "
+            "or it starts or stops just now. If this stays so, restart it. Until then SIGHUP reloads it, and SIGTERM drains it."
+        )
+    assert error(path).startswith("no relay runs here: ")
+
+
+def test_a_lock_that_is_none_is_no_relay(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "control.lock")
+    assert error(tmp_path / "control.sock").startswith("no relay runs here: ")
 
 
 def test_a_socket_that_is_none(tmp_path: Path) -> None:
