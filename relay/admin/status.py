@@ -74,7 +74,7 @@ class Status:
             "name": controls.table.relay.name,
             "version": VERSION,
             "pid": os.getpid(),
-            "config": str(self._reloads.path),
+            "config": str(self._reloads.path.absolute()),
             "started": _stamp(controls.started),
             "uptime_seconds": round(max(0.0, self._now() - controls.started), 1),
             "draining": controls.draining,

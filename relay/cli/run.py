@@ -81,7 +81,7 @@ def run(config: Path) -> None:
         fail(str(error))
     service.finished = reactor.stop
     _Signals(reactor, service, reloader).install()
-    log.info("running", machines=len(table.machines), config=str(config))
+    log.info("running", machines=len(table.machines), config=str(config.absolute()))
     gc.freeze()  # what was made to start lives as long as the process: no collection need look at it again
     reactor.run(installSignalHandlers=False)
     admin.close()

@@ -22,8 +22,9 @@ def run(*arguments: str) -> str:
 
 
 def started(config: Path) -> list[dict[str, object]]:
-    """What the log of a relay has that starts by this configuration, and is stopped again."""
-    process = subprocess.Popen([*RELAY, "run", "--config", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    """What the log of a relay has that starts in this configuration's folder, and is stopped again."""
+    command = [*RELAY, "run", "--config", config.name]
+    process = subprocess.Popen(command, cwd=config.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr
     log = Lines(process.stderr)
     try:
@@ -44,7 +45,7 @@ def test_a_new_site_starts_empty_and_then_with_its_first_machine(tmp_path: Path)
     state = str(tmp_path / "state")
     said = run("init", str(config), "--state", state, "--octopus-thumbprint", "A" * 40, "--admin", "none")
     [running] = [line for line in started(config) if line["event"] == "running"]
-    assert running["machines"] == 0
+    assert (running["machines"], running["config"]) == (0, str(config))
 
     [(example, machine)] = re.findall(r"cp (\S+) (\S+), and", said)
     shutil.copy(shlex.split(example)[0], machine)

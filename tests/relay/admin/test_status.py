@@ -40,6 +40,12 @@ def test_the_relay_says_who_it_is(asked: Asked, tmp_path: Path) -> None:
     assert (relay["started"], relay["uptime_seconds"]) == ("2023-11-14T21:13:20Z", 3600)
 
 
+def test_its_configuration_is_shown_with_its_folder(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked.reloads.path = Path("relay.yaml")
+    assert asked.all()["relay"]["config"] == str(tmp_path / "relay.yaml")
+
+
 def test_the_last_reload_is_told(asked: Asked) -> None:
     asked.reloads.last = FakeOutcome(changes=FakeChanges(added=("a", "b"), changed=("c",)))
     reload = asked.all()["relay"]["last_reload"]
