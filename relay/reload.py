@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -20,6 +20,9 @@ from routing.table import Table
 
 OK: Final = "ok"
 FAILED: Final = "failed"
+FILES_WITHIN: Final = 30.0  # seconds to read and check the files; 10 000 machines take one or two
+IDENTITIES_WITHIN: Final = 600.0  # seconds; each that is missing is made, some 20 a second
+MOST_STUCK: Final = 8  # threads that may hang in readings that were given up
 _SHOWN: Final = 20  # names in a line of the log
 T = TypeVar("T")
 
@@ -102,6 +105,7 @@ class Reloader:
         self._log = log
         self._load = load
         self._running = False
+        self._stuck: list[threading.Thread] = []  # in readings that were given up
         self._waiting: list[Deferred[ReloadOutcome]] = []
         self._now = False  # of those who wait
         self._counts = {OK: 0, FAILED: 0}
@@ -152,7 +156,18 @@ class Reloader:
 
     async def _reload(self, now: bool) -> ReloadOutcome:
         try:
-            table, faces = await _in_thread(self._reactor, self._read)
+            table = await self._read(
+                lambda: self._load(self.path),
+                FILES_WITHIN,
+                f"{self.path}, or a file that it includes, cannot be read within {FILES_WITHIN:.0f} s. See whether its disk "
+                "or its mount answers, and whether the machine is overloaded",
+            )
+            faces = await self._read(
+                lambda: self._service.read_faces(table),
+                IDENTITIES_WITHIN,
+                f"the identities cannot be read or made within {IDENTITIES_WITHIN:.0f} s. Those made so far are kept. See "
+                "whether the disk or the mount of relay.state and of each identity's file answers",
+            )
             changes = self._service.reload(table, now, faces)
         except ConfigurationError as error:
             for mistake in error.mistakes:
@@ -176,20 +191,36 @@ class Reloader:
         )
         return ReloadOutcome(True, (), changes)
 
-    def _read(self) -> tuple[Table, Faces]:
-        """In a thread: this is work for the processor, and may make keys."""
-        table = self._load(self.path)
-        return table, self._service.read_faces(table)
+    async def _read(self, work: Callable[[], T], within: float, problem: str) -> T:
+        """In a thread: this is work for the processor, may make keys, and hangs where a disk does.
+
+        One that is late goes on in its thread, and nobody looks at what becomes of it. Raises StartError then, with `problem`.
+        """
+        self._stuck = [thread for thread in self._stuck if thread.is_alive()]
+        if len(self._stuck) >= MOST_STUCK:
+            raise StartError(
+                f"{len(self._stuck)} readings of the configuration before this one still hang. Mend the disk or the mount "
+                "that they wait for, then reload again."
+            )
+        thread, done = _in_thread(self._reactor, work)
+
+        def late(result: object, seconds: float) -> NoReturn:
+            self._stuck.append(thread)
+            raise StartError(f"{problem}, then reload again.")
+
+        return await done.addTimeout(within, self._reactor, onTimeoutCancel=late)
 
     def _failed(self, lines: Iterator[str]) -> ReloadOutcome:
         self._counts[FAILED] += 1
         self.last_ok = False
         outcome = ReloadOutcome(False, tuple(lines), None)
-        self._log.error("reload failed: the old configuration runs on", config=str(self.path), mistakes=len(outcome.lines))
+        self._log.error(
+            "reload failed: the old configuration runs on", config=str(self.path.absolute()), mistakes=len(outcome.lines)
+        )
         return outcome
 
 
-def _in_thread(reactor: Any, work: Callable[[], T]) -> Deferred[T]:
+def _in_thread(reactor: Any, work: Callable[[], T]) -> tuple[threading.Thread, Deferred[T]]:
     """In one of its own: those of the reactor may all wait for names that do not resolve."""
     done: Deferred[T] = Deferred()
 
@@ -201,8 +232,9 @@ def _in_thread(reactor: Any, work: Callable[[], T]) -> Deferred[T]:
         else:
             reactor.callFromThread(done.callback, result)
 
-    threading.Thread(target=run, name="reload", daemon=True).start()
-    return done
+    thread = threading.Thread(target=run, name="reload", daemon=True)
+    thread.start()
+    return thread, done
 
 
 def _some(names: tuple[str, ...]) -> list[str]:

@@ -29,14 +29,22 @@ class Bounds:
 
 
 def read_main(path: Path, bounds: Bounds) -> str:
-    """The text of the main file, which may be a pipe. Raises ConfigurationError."""
-    return _decoded(path, _read(path, os.O_RDONLY, bounds, "Name the configuration file in it."))
+    """The text of the main file, which may be a pipe that open_main() takes. Raises ConfigurationError."""
+    return _decoded(path, _read(path, True, bounds))
 
 
 def read_included(path: Path, bounds: Bounds) -> str:
     """The text of an included file. Raises ConfigurationError."""
-    # O_NONBLOCK: opening a pipe must not wait for a writer.
-    return _decoded(path, _read(path, os.O_RDONLY | os.O_NONBLOCK, bounds, "Move it away, or narrow the pattern."))
+    return _decoded(path, _read(path, False, bounds))
+
+
+def open_main(path: Path) -> int:
+    """A descriptor of the main file, or of a pipe that a shell made for this command: ``<(...)``, or ``|`` as /dev/stdin.
+
+    A pipe with a name may never have a writer, and is refused, as all else is that is no file. Raises OSError,
+    ConfigurationError.
+    """
+    return _open(path, True)
 
 
 def matching(pattern: str, folder: Path) -> list[Path]:
@@ -65,11 +73,11 @@ def matching(pattern: str, folder: Path) -> list[Path]:
     return [folder / parent / each for each in sorted(found)]
 
 
-def _read(path: Path, flags: int, bounds: Bounds, folder_remedy: str) -> bytes:
+def _read(path: Path, main: bool, bounds: Bounds) -> bytes:
     try:
-        descriptor = os.open(path, flags | os.O_CLOEXEC)
+        descriptor = _open(path, main)
         try:
-            _check_kind(path, os.fstat(descriptor), flags, bounds, folder_remedy)
+            _check_seen(path, os.fstat(descriptor), bounds)
             with open(descriptor, "rb", closefd=False) as file:
                 data = b"".join(_pieces(file, bounds.bytes + 1))
         finally:
@@ -93,12 +101,30 @@ def _pieces(file: BinaryIO, most: int) -> Iterator[bytes]:
         yield piece
 
 
-def _check_kind(path: Path, about: os.stat_result, flags: int, bounds: Bounds, folder_remedy: str) -> None:
-    """Raises ConfigurationError for what is no file to read, and for one that was read before."""
-    if stat.S_ISDIR(about.st_mode):
-        raise unreadable(path, "a folder", folder_remedy)
-    if flags & os.O_NONBLOCK and not stat.S_ISREG(about.st_mode):
-        raise unreadable(path, "not a file", "Name a file, or a link to one.")
+def _open(path: Path, main: bool) -> int:
+    """Raises OSError, and ConfigurationError for what is no file to read."""
+    # O_NONBLOCK: opening a pipe must not wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            remedy = "Name the configuration file in it." if main else "Move it away, or narrow the pattern."
+            raise unreadable(path, "a folder", remedy)
+        if not stat.S_ISREG(mode) and not (main and _is_nameless_pipe(descriptor)):
+            raise unreadable(path, "not a file", "Name a file, or a link to one.")
+        os.set_blocking(descriptor, True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _is_nameless_pipe(descriptor: int) -> bool:
+    return os.readlink(f"/proc/self/fd/{descriptor}").startswith("pipe:")  # proc(5)
+
+
+def _check_seen(path: Path, about: os.stat_result, bounds: Bounds) -> None:
+    """Raises ConfigurationError for a file that was read before."""
     first = bounds.seen.setdefault((about.st_dev, about.st_ino), path)
     if first is not path:
         problem = f"the same file as {first}" if first != path else "the main file, which includes itself"

@@ -8,16 +8,18 @@ from typing import Final
 
 import yaml
 
-_MAX_BYTES: Final = 16 * 1024 * 1024  # as load() takes
+from routing.files import MAX_BYTES, open_main
+from routing.mistakes import ConfigurationError
+
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def state_folder(config: Path) -> Path | None:
     """The folder that ``relay.state`` names; None where it cannot be found. Reads no further than to that line."""
     try:
-        with open(config, "rb") as file:
-            state = _find(file.read(_MAX_BYTES), ("relay", "state"))
-    except (OSError, yaml.YAMLError, ValueError):
+        with open(open_main(config), "rb") as file:
+            state = _find(file.read(MAX_BYTES), ("relay", "state"))
+    except (OSError, ConfigurationError, yaml.YAMLError, ValueError):
         return None
     return config.absolute().parent / state if state else None
 

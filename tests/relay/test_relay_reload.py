@@ -1,13 +1,14 @@
 """One reload at a time: reading, taking, telling. What it does to machines is in test_service_reload."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import pytest_twisted
 from changes import Changes as Waiting
+from clocked_reactor import ClockedReactor
 from json_lines import JsonLines
 from prometheus_client import CollectorRegistry
 from scraped import sample
@@ -22,7 +23,7 @@ from relay.admin.metrics import Metrics
 from relay.admin.writer import FLUSH_AFTER, LineWriter
 from relay.errors import StartError
 from relay.faces import Faces
-from relay.reload import Changes, Reloader, ReloadOutcome
+from relay.reload import FILES_WITHIN, IDENTITIES_WITHIN, MOST_STUCK, Changes, Reloader, ReloadOutcome
 from routing.load import load
 from routing.mistakes import ConfigurationError, Mistake
 from routing.table import Table
@@ -59,10 +60,10 @@ class Scene:
         self.table = table(folder, machine())
         self.service = FakeService()
         self.metrics = Metrics(CollectorRegistry())
-        self._clock, self._lines = Clock(), JsonLines()
+        self._clock, self._lines, self.reactor = Clock(), JsonLines(), ClockedReactor()
         self.read: Callable[[Path], Table] = lambda path: self.table
         log = make_log(LineWriter(self._clock, self._lines), "info")
-        self.reloader = Reloader(reactor, self.path, self.service, log, self.metrics, load=self._load)
+        self.reloader = Reloader(self.reactor, self.path, self.service, log, self.metrics, load=self._load)
 
     def _load(self, path: Path) -> Table:
         return self.read(path)
@@ -189,3 +190,91 @@ async def test_it_reads_the_file(scene: Scene) -> None:
     outcome = await scene.reloader.reload()
     [line] = outcome.lines
     assert line.startswith(str(scene.path))
+
+
+class Hanging:
+    """What hangs in its thread, as a read from a dead mount does. go: lets go of all of it. begun, ended: how many have."""
+
+    def __init__(self) -> None:
+        self.go, self.changes = threading.Event(), Waiting()
+        self.begun = self.ended = 0
+
+    def hang(self, *_: object) -> Any:
+        reactor.callFromThread(self._begin)
+        try:
+            assert self.go.wait(20)
+            raise StartError("too late")
+        finally:
+            reactor.callFromThread(self._end)
+
+    def _begin(self) -> None:
+        self.begun += 1
+        self.changes.changed()
+
+    def _end(self) -> None:
+        self.ended += 1
+        self.changes.changed()
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    made = Hanging()
+    yield made
+    made.go.set()
+
+
+async def given_up(scene: Scene, hanging: Hanging, within: float) -> ReloadOutcome:
+    """A reload that hangs until its time is over."""
+    outcome: Deferred[ReloadOutcome] = Deferred.fromCoroutine(scene.reloader.reload())
+    count = hanging.begun
+    await hanging.changes.until(lambda: hanging.begun > count)
+    scene.reactor.advance(within - 0.1)
+    assert not outcome.called
+    scene.reactor.advance(0.1)
+    return await outcome
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_that_hang_fail_the_reload_and_hold_up_no_other(scene: Scene, hanging: Hanging) -> None:
+    scene.read = hanging.hang
+    outcome = await given_up(scene, hanging, FILES_WITHIN)
+    [said] = outcome.lines
+    assert said == (
+        f"{scene.path}, or a file that it includes, cannot be read within 30 s. See whether its disk or its mount answers, "
+        "and whether the machine is overloaded, then reload again."
+    )
+    assert [line.get("detail") for line in scene.log()] == [said, None]
+    assert scene.counts() == (0, 1, 0)
+    scene.read = lambda path: scene.table
+    assert (await scene.reloader.reload()).ok
+    hanging.go.set()
+    await hanging.changes.until(lambda: hanging.ended)
+    assert scene.counts() == (1, 1, 1)  # what it gave at last was thrown away
+    assert len(scene.service.taken) == 1
+    assert not scene.reactor.timers
+
+
+@pytest_twisted.ensureDeferred
+async def test_identities_that_hang_fail_the_reload(scene: Scene, hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scene.service, "read_faces", hanging.hang)
+    [line] = (await given_up(scene, hanging, IDENTITIES_WITHIN)).lines
+    assert line.startswith("the identities cannot be read or made within 600 s.")
+    monkeypatch.undo()
+    assert (await scene.reloader.reload()).ok
+
+
+@pytest_twisted.ensureDeferred
+async def test_those_that_hang_are_bounded(scene: Scene, hanging: Hanging) -> None:
+    scene.read = hanging.hang
+    for _ in range(MOST_STUCK):
+        await given_up(scene, hanging, FILES_WITHIN)
+    [line] = (await scene.reloader.reload()).lines
+    assert line.startswith("8 readings of the configuration before this one still hang. ")
+    assert hanging.begun == MOST_STUCK
+    hanging.go.set()
+    for thread in threading.enumerate():
+        if thread.name == "reload":
+            thread.join(20)
+    scene.read = lambda path: scene.table
+    assert (await scene.reloader.reload()).ok
+    await hanging.changes.until(lambda: hanging.ended == MOST_STUCK)

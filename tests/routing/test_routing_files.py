@@ -8,7 +8,7 @@ import pytest
 from certs.store import Provisioned
 from certs.thumbprint import Thumbprint
 from routing import files
-from routing.files import Bounds, matching, read_included, read_main
+from routing.files import Bounds, matching, open_main, read_included, read_main
 from routing.load import load
 from routing.mistakes import ConfigurationError, WrongValueError
 
@@ -143,6 +143,15 @@ def test_a_pipe_is_not_waited_for(site: Path) -> None:
     assert said(site) == ["d/a.yaml: not a file. Name a file, or a link to one."]
 
 
+def test_nor_is_the_main_one(site: Path) -> None:
+    os.mkfifo(site)
+    assert said(site) == [f"{site}: not a file. Name a file, or a link to one."]
+
+
+def test_the_main_file_is_no_device() -> None:
+    assert said(Path("/dev/zero")) == ["/dev/zero: not a file. Name a file, or a link to one."]
+
+
 def test_the_main_file_may_be_a_pipe(site: Path) -> None:
     reading, writing = os.pipe()
     os.write(writing, (MAIN + machines(1)).encode())
@@ -151,6 +160,16 @@ def test_the_main_file_may_be_a_pipe(site: Path) -> None:
         assert len(load(Path(f"/dev/fd/{reading}")).machines) == 1
     finally:
         os.close(reading)
+
+
+def test_its_writer_is_waited_for() -> None:
+    reading, writing = os.pipe()
+    opened = open_main(Path(f"/dev/fd/{reading}"))
+    try:
+        assert os.get_blocking(opened)
+    finally:
+        for descriptor in (reading, writing, opened):
+            os.close(descriptor)
 
 
 def test_an_included_file_that_is_not_utf_8(site: Path) -> None:

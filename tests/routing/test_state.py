@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,21 @@ def test_it_cannot_be_found(tmp_path: Path, text: str) -> None:
 def test_there_is_no_file(tmp_path: Path) -> None:
     assert state_folder(tmp_path / "relay.yaml") is None
     assert state_folder(tmp_path) is None
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "relay.yaml")
+    assert state_folder(tmp_path / "relay.yaml") is None
+
+
+def test_a_pipe_of_a_shell(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"relay: {state: /s}")
+    os.close(writing)
+    try:
+        assert state_folder(Path(f"/dev/fd/{reading}")) == Path("/s")
+    finally:
+        os.close(reading)
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ class ClockedReactor:
         timer: Timer = (self.clock if delay else real).callLater(delay, callable, *args)
         return timer
 
+    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None:  # noqa: A002 (Twisted's name)
+        real.callFromThread(callable, *args)
+
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
