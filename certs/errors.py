@@ -8,5 +8,9 @@ class CertificateError(Exception):
     """
 
 
+class OutOfReachError(CertificateError):
+    """This process may not look at a file, and another may: it belongs to another user, or systemd hands it to another unit."""
+
+
 class PasswordError(CertificateError):
     """A file is encrypted, and its password is missing or wrong."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from certs.errors import CertificateError
+from certs.errors import CertificateError, OutOfReachError
 
 # A PFX with a long chain has some 20 KB. More than this was never a key file.
 _MAX_BYTES = 1024 * 1024
@@ -142,8 +142,10 @@ def _write(path: Path, data: bytes, replace: bool, mode: int) -> bool:
 
 
 def unusable(path: Path, what: str, error: OSError) -> CertificateError:
+    """What to raise where the system refuses: an OutOfReachError where another user may be allowed to."""
     reason = error.strerror or type(error).__name__
-    return CertificateError(f"{path}: cannot {what}: {reason}. Check the path and who may use it.")
+    kind = OutOfReachError if isinstance(error, PermissionError) else CertificateError
+    return kind(f"{path}: cannot {what}: {reason}. Check the path and who may use it.")
 
 
 def sync_folder(path: Path) -> None:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from certs.errors import CertificateError
+from certs.errors import CertificateError, OutOfReachError
 from certs.files import Reading, read_private
 
 MAX_PASSWORD = 4096  # bytes of UTF-8
@@ -46,7 +46,7 @@ class Credential:
         """Raises CertificateError."""
         folder = os.environ.get(_FOLDER)
         if not folder:
-            raise CertificateError(
+            raise OutOfReachError(
                 f"{self}: the environment has no {_FOLDER}. Systemd sets it where the unit has "
                 f"LoadCredential={self.name}:FILE; elsewhere, name a file with the password."
             )

@@ -66,8 +66,16 @@ class Shown:
         return str(self.thumbprint)
 
 
-Identity = Callable[[Machine | Octopus], str]
-"""What the relay shows for a machine (to Octopus) or an octopus entry (to Tentacles), in words."""
+@dataclass(frozen=True, slots=True)
+class Face:
+    """What the relay shows, in words. usable: whether a relay could start with it, as far as can be told here."""
+
+    text: str
+    usable: bool = True
+
+
+Identity = Callable[[Machine | Octopus], Face]
+"""What the relay shows for a machine (to Octopus) or an octopus entry (to Tentacles)."""
 
 
 def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Identity) -> Explanation:
@@ -79,7 +87,8 @@ def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Id
         if found.reason == _SEVERAL:
             return Explanation("unknown", "", None, None, tuple(steps))
         return Explanation("denied", found.reason, None, None, tuple(steps))
-    steps.append(Step("identity", f"the caller sees {identity(machine)}", _place(machine, "identity")))
+    to_caller = identity(machine)
+    steps.append(Step("identity", f"the caller sees {to_caller.text}", _place(machine, "identity")))
     verdict = judge(machine, caller)
     if isinstance(verdict, Denied):
         if caller and _may_be_another(machine, caller):
@@ -90,7 +99,10 @@ def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Id
             return Explanation("unknown", "", machine, None, (*steps, Step("caller", text, _place(machine, "octopus"))))
         text = f"{verdict.detail}: closed without a byte, and logged as {verdict.reason}"
         return Explanation("denied", verdict.reason, machine, None, (*steps, Step("caller", text, _place(machine, "octopus"))))
-    steps += _allowed(machine, verdict, caller, identity)
+    to_tentacle = identity(verdict)
+    steps += _allowed(machine, verdict, caller, to_tentacle)
+    if not (to_caller.usable and to_tentacle.usable):
+        return Explanation("unknown", "", machine, verdict, tuple(steps))
     return Explanation("allowed", "", machine, verdict, tuple(steps), tuple(settings(table, machine)))
 
 
@@ -99,13 +111,13 @@ def _may_be_another(machine: Machine, caller: Shown) -> bool:
     return any(pin.algorithm != caller.thumbprint.algorithm for pin in pins)
 
 
-def _allowed(machine: Machine, octopus: Octopus, caller: Shown | None, identity: Identity) -> Iterator[Step]:
+def _allowed(machine: Machine, octopus: Octopus, caller: Shown | None, face: Face) -> Iterator[Step]:
     pins = " or ".join(map(str, machine.thumbprints))
     yield Step("caller", f"{caller} is octopus {octopus.name}", octopus.places.of("thumbprint", "thumbprints"))
     yield Step("entries", f"machine {machine.name} lets octopus {octopus.name} call", _place(machine, "octopus"))
     yield Step("rules", "there are no allow rules: every service and method")
     yield Step("tentacle", f"the call goes to https://{machine.tentacle}/", _place(machine, "tentacle"))
-    yield Step("shows", f"the Tentacle sees {identity(octopus)}", octopus.places.of("identity"))
+    yield Step("shows", f"the Tentacle sees {face.text}", octopus.places.of("identity"))
     yield Step("pin", f"the Tentacle must show {pins}", _place(machine, "thumbprint", "thumbprints"))
 
 

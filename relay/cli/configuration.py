@@ -9,6 +9,7 @@ import click
 
 from relay.cli.exits import MISUSE
 from relay.cli.tables import print_table
+from relay.provisioned import try_provisioned
 from routing.addresses import Address
 from routing.load import load
 from routing.mistakes import ConfigurationError, Mistake
@@ -45,14 +46,19 @@ def _report(config: Path, error: ConfigurationError) -> None:
 @click.command()
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object.")
-@click.option("--quiet", "-q", is_flag=True, help="Print mistakes only.")
-def check(config: Path, as_json: bool, quiet: bool) -> None:
+@click.option("--quiet", "-q", is_flag=True, help="Print mistakes and warnings only.")
+@click.option("--no-identities", is_flag=True, help="Do not look at the files of `identity` and `identity_password`.")
+def check(config: Path, as_json: bool, quiet: bool, no_identities: bool) -> None:
     """Check the configuration: report all its mistakes at once, or say what it declares.
 
-    Exit code 2: it has mistakes. Files that it names, such as identities, are not looked at; those that it includes are.
+    Once the text is right, it reads the provisioned identities and their passwords, too, as `run` does. One that this user may
+    not read is a warning on standard error: the relay may run as another user. --no-identities leaves them out, for a machine
+    that has not got the keys. Exit code 2: there are mistakes.
     """
     try:
         table = load(config)
+        if not no_identities:
+            _check_identities(table)
     except ConfigurationError as error:
         if as_json:
             click.echo(json.dumps(_mistaken(config, error), indent=2))
@@ -63,6 +69,15 @@ def check(config: Path, as_json: bool, quiet: bool) -> None:
         click.echo(json.dumps(_fine(table), indent=2))
     elif not quiet:
         _print(table)
+
+
+def _check_identities(table: Table) -> None:
+    """Raises ConfigurationError."""
+    tried = try_provisioned(table)
+    for warning in tried.warnings:
+        click.echo(f"relay-tentacle: warning: {warning}", err=True)
+    if tried.mistakes:
+        raise ConfigurationError(tried.mistakes, table.files)
 
 
 def _print(table: Table) -> None:

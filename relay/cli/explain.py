@@ -15,7 +15,7 @@ from relay.cli.identity_asked import open_store
 from relay.cli.tables import print_table
 from relay.identities import Entry, Kind, NoSuchEntryError
 from routing import addresses
-from routing.explain import Arrival, AtDoor, AtMachine, AtName, Explanation, Shown
+from routing.explain import Arrival, AtDoor, AtMachine, AtName, Explanation, Face, Shown
 from routing.explain import explain as explain_call
 from routing.mistakes import WrongValueError
 from routing.table import Machine, Octopus, Place, Table
@@ -94,17 +94,19 @@ def _callers(table: Table, arrival: Arrival, octopus: str | None) -> list[Shown 
 
 
 class _Identities:
-    """What the relay shows, in words."""
+    """What the relay shows."""
 
     def __init__(self, table: Table) -> None:
         self._store = open_store(table)
 
-    def of(self, shown: Machine | Octopus) -> str:
+    def of(self, shown: Machine | Octopus) -> Face:
         kind: Kind = "machine" if isinstance(shown, Machine) else "octopus"
         found = identities.look(self._store, Entry(kind, shown.name, shown.identity))
         if found.identity:
-            return f"{found.identity.thumbprint} ({found.file})"
-        return f"nothing: {found.problem}" if found.problem else f"what `relay-tentacle run` will make ({found.file})"
+            return Face(f"{found.identity.thumbprint} ({found.file})")
+        if found.problem:
+            return Face(f"nothing: {found.problem}", usable=False)
+        return Face(f"what `relay-tentacle run` will make ({found.file})")
 
 
 def _print(found: Explanation) -> None:

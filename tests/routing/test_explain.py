@@ -11,7 +11,7 @@ from visit import Visit
 
 from certs.thumbprint import Thumbprint
 from routing.addresses import Address
-from routing.explain import AtDoor, AtMachine, AtName, Explanation, Shown, explain, settings
+from routing.explain import AtDoor, AtMachine, AtName, Explanation, Face, Shown, explain, settings
 from routing.load import load
 from routing.table import Limits, Octopus, RelayLimits, RelayTimeouts, Table, Timeouts
 
@@ -20,8 +20,8 @@ ALGORITHMS = ("sha1", "sha256")
 FOLDER = Path("/nowhere")
 
 
-def identity(shown: object) -> str:
-    return f"the identity of {shown.name}"
+def identity(shown: object) -> Face:
+    return Face(f"the identity of {shown.name}")
 
 
 def explained(known: Table, arrival, caller: Shown | None) -> Explanation:

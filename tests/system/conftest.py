@@ -1,8 +1,10 @@
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from system import Machine, Site, site
+from operated import Operated
+from system import HOST, Machine, Site, free_ports, site
 
 MACHINES = 150  # more than any module has tests
 
@@ -22,3 +24,10 @@ def machine(shared: Site) -> Iterator[Machine]:
     yield given
     given.close()
     shared.relay.expect_rest()
+
+
+@pytest.fixture
+def operated(tmp_path: Path) -> Iterator[Operated]:
+    [port] = free_ports(1)
+    with site(tmp_path, 2, admin=f"{HOST}:{port}") as made:
+        yield Operated(tmp_path, made)

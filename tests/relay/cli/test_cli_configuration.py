@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from identities import identity
 from jsonschema import Draft202012Validator, ValidationError
 
 from relay.cli.main import main
@@ -86,6 +87,8 @@ def test_json_of_what_is_declared(check: Check, path: Path) -> None:
         f"machines:\n  - {{name: web03, tentacle: 'https://[::1]:1', thumbprint: {'E' * 64}, host: Web03.x.,"
         " identity: k.pem}\n"
     )
+    (path.parent / "k.pem").touch(0o600)
+    (path.parent / "k.pem").write_bytes(identity("web03").pem())
     check(FINE + "include: more.yaml\nfront: {listen: 10933}\nadmin: {listen: 9000}\n")
     found = as_json(path)
     assert found["counts"] == {"mistakes": 0, "machines": 3, "octopus": 1, "files": 2}
@@ -125,6 +128,37 @@ def test_json_of_mistakes(check: Check, path: Path) -> None:
     assert (second["file"], second["line"], second["where"]) == (str(path.parent / "more.yaml"), 1, None)
     assert found["counts"] == {"mistakes": 2, "machines": None, "octopus": None, "files": 2}
     assert found["machines"] is None
+
+
+WITH_IDENTITY = FINE.replace("port: 11002", "port: 11002, identity: k.pem")
+
+
+def test_an_identity_that_is_missing_is_a_mistake(check: Check, path: Path) -> None:
+    result = check(WITH_IDENTITY)
+    assert (result.exit_code, result.stdout) == (2, "")
+    key = path.parent / "k.pem"
+    assert result.stderr.splitlines() == [
+        f"{path}:5: machines[1].identity: {key}: no such file. Put a PEM or PFX with key and certificate there.",
+        f"relay-tentacle: 1 mistake in {path}; nothing was done",
+    ]
+    [mistake] = as_json(path)["mistakes"]
+    assert (mistake["file"], mistake["line"], mistake["where"]) == (str(path), 5, "machines[1].identity")
+    assert mistake["problem"] == f"{key}: no such file"
+
+
+def test_without_the_identities(check: Check, path: Path) -> None:
+    check(WITH_IDENTITY)
+    result = CliRunner().invoke(main, ["check", "--config", str(path), "--no-identities", "--quiet"])
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_an_identity_that_others_may_read_is_a_warning(check: Check, path: Path) -> None:
+    (path.parent / "k.pem").write_bytes(identity("web02").pem())
+    (path.parent / "k.pem").chmod(0o644)
+    result = check(WITH_IDENTITY)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"relay-tentacle: warning: {path.parent / 'k.pem'}: mode 0644: ")
+    assert "machines: 2" in result.stdout
 
 
 def test_json_where_there_is_no_file(path: Path) -> None:

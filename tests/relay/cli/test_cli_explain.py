@@ -83,8 +83,21 @@ def test_the_identities_that_both_sides_see(config, tmp_path):
     out = run(config, "web01", "--octopus", "production").stdout
     assert f"the caller sees {web01.thumbprint} ({store.machine_file('web01')})" in out
     assert f"the Tentacle sees {production.thumbprint} ({store.octopus_file('production')})" in out
-    store.machine_file("web01").write_bytes(b"nothing")
-    assert "the caller sees nothing: " in run(config, "web01").stdout
+
+
+@pytest.mark.parametrize(
+    ("side", "words"), [("machine", "the caller sees nothing: "), ("octopus", "the Tentacle sees nothing: ")]
+)
+def test_an_identity_that_cannot_be_used_leaves_the_verdict_open(config, tmp_path, side, words):
+    store = IdentityStore(tmp_path / "state", lambda *_: None, lambda _: None)
+    store.machine("web01"), store.octopus("production")
+    (store.machine_file("web01") if side == "machine" else store.octopus_file("production")).write_bytes(b"nothing")
+    done = run(config, "web01", "--octopus", "production")
+    assert (done.exit_code, verdicts(done)) == (1, ["unknown."])
+    assert words in done.stdout
+    [found] = checked_json("explain", run(config, "web01", "--octopus", "production", "--json").stdout)
+    assert (found["verdict"], found["octopus"], found["settings"]) == ("unknown", "production", [])
+    assert verdicts(run(config, "web01", "--octopus", "none")) == ["denied, no-certificate."]  # whatever there is to show
 
 
 def test_identities_are_not_made(config, tmp_path):
