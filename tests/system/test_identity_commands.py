@@ -195,7 +195,8 @@ def test_a_running_relay_shows_what_was_made_before_and_takes_up_what_is_activat
         place.call("identity", "import", another, "--machine", "web00", "--replace")
         [behind] = parsed(place.call("identity", "show", "web00", "--json"), "identity-show")
         assert behind["warnings"] == [
-            f"{host}:{port} still shows {after['thumbprint']}. The running relay shows this one after: relay-tentacle reload"
+            f"{host}:{port} still shows {after['thumbprint']}. The running relay shows this one after: "
+            f"relay-tentacle reload --config {place.config}"
         ]
         assert not [line for line in relay.log.found if line["event"] == "caller refused"]
         relay.stop()
