@@ -95,11 +95,11 @@ def test_octopus_is_not_to_be_changed_while_the_relay_shows_the_old_one(
     run("rotate", "web01")
     new = rotation.next
     assert new is not None
+    reload = f"relay-tentacle reload --config {identity_config}"
     result = run("rotate", "web01", "--activate")
     assert result.exit_code == 1
     assert result.stdout.splitlines()[4:] == [
-        "The running relay still shows what it had. Mend what is said below, and run: "
-        f"relay-tentacle reload --config {identity_config}",
+        f"The running relay still shows what it had. Mend what is said below, and run: {reload}",
         "Do not change the thumbprint of web01 in Octopus before a reload has gone well: then it must be",
         f"  {new.thumbprint}",
         "If it is changed there already, its calls fail until then. Check its health there afterwards.",
@@ -130,7 +130,7 @@ def test_what_else_the_reload_took(run: Run, store: IdentityStore, rotation: Rot
     step = parsed(run("rotate", "web01", "--back", "--json").stdout, "identity-rotate")
     assert step["reload_changes"] == {"added": ["new"], "changed": ["web01", "both"], "removed": list(many)}
     monkeypatch.setattr(running, "reload", lambda state: Reloaded(True, "", (), ("web01", "both"), ()))
-    run("rotate", "production", "--tentacle-side")
+    Rotation(store.octopus_file("production"), "production", "x").prepare()
     served = run("rotate", "production", "--tentacle-side", "--activate", "--force")
     assert served.exit_code == 0
     assert "besides" not in served.stdout
