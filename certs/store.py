@@ -153,18 +153,22 @@ class IdentityStore:
 def find(path: Path, name: str) -> Identity | None:
     """The identity in a file of the relay's own, None if it is not there. Raises CertificateError."""
     # Whoever may write to the folders could have put a key of their own there. And what is no folder holds no key ever.
-    state = path.parent.parent
-    if _is_there(state):
-        check_folder(state)
-        if _is_there(state / RESTORING):
-            raise CertificateError(
-                f"{state}: a restore was cut off in the middle, so identities of two sets may be in it. "
-                "Run 'relay-tentacle restore' with the same backup again."
-            )
+    check_state(path.parent.parent)
     if not _is_there(path.parent):
         return None
     check_folder(path.parent)
     return existing(path, name) if _is_there(path) else None
+
+
+def check_state(folder: Path) -> None:
+    """Raises CertificateError where a state folder is there and no identity in it can be used."""
+    if _is_there(folder):
+        check_folder(folder)
+        if _is_there(folder / RESTORING):
+            raise CertificateError(
+                f"{folder}: a restore was cut off in the middle, so identities of two sets may be in it. "
+                "Run 'relay-tentacle restore' with the same backup again."
+            )
 
 
 def _is_there(path: Path) -> bool:

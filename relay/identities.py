@@ -5,18 +5,19 @@ take it for the Octopus server's.
 """
 
 import datetime as dt
-import os
-import pwd
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from certs.errors import CertificateError
-from certs.files import private_folder, unusable
+from certs.files import private_folder
 from certs.identity import Identity
 from certs.lock import locked
 from certs.rotation import Rotation
-from certs.store import COMMON_NAMES, Folder, IdentityStore, Provisioned
+from certs.store import COMMON_NAMES, Folder, IdentityStore, Provisioned, check_state
+from relay.owners import check_owner
+from relay.program import command
 from relay.shown import shown_at
 from routing.table import Table
 
@@ -118,8 +119,21 @@ def warnings(table: Table, found: Found, now: dt.datetime, doors: bool) -> list[
     machine = table.machine(found.entry.name) if found.entry.kind == "machine" and doors else None
     shown = shown_at(table, machine) if machine else None
     if shown and shown[1] != identity.thumbprint:
-        texts.append(f"{shown[0]} still shows {shown[1]}. The running relay shows this one after: relay-tentacle reload")
+        reload = command("reload", table.source)
+        texts.append(f"{shown[0]} still shows {shown[1]}. The running relay shows this one after: {reload}")
     return texts
+
+
+def check_folder(table: Table, asked: Iterable[Entry], writing: bool) -> None:
+    """Once for all entries whose identities the relay keeps. Raises CertificateError where the state folder cannot be used.
+
+    writing: another user's is not, either.
+    """
+    if all(entry.provisioned for entry in asked):
+        return
+    if writing:
+        check_owner(table.relay.state)
+    check_state(table.relay.state)
 
 
 def own_file(store: IdentityStore, entry: Entry) -> Path:
@@ -166,29 +180,6 @@ def keep(table: Table, store: IdentityStore, entry: Entry, identity: Identity, r
 
 def _get(store: IdentityStore, entry: Entry) -> Identity:
     return (store.machine if entry.kind == "machine" else store.octopus)(entry.name, entry.provisioned)
-
-
-def check_owner(folder: Path) -> None:
-    """Raises CertificateError where the folder is another user's: what we write, with mode 0600, that one could not read."""
-    try:
-        owner = folder.stat().st_uid
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise unusable(folder, "look at this folder", error) from error
-    if owner != os.geteuid():
-        user = _user(owner)
-        raise CertificateError(
-            f"{folder}: belongs to {user}, who could not read what {_user(os.geteuid())} puts there. "
-            f"Run the same command as {user}: sudo -u {user} relay-tentacle ..."
-        )
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"#{number}"
 
 
 def _some(names: list[str]) -> str:

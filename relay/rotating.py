@@ -14,6 +14,7 @@ from certs.rotation import Rotation
 from certs.store import IdentityStore
 from relay import identities, running
 from relay.identities import Entry
+from relay.owners import check_owner
 from relay.running import Reloaded
 from relay.trust import Trust, machines_of
 from routing.table import Machine, Table
@@ -46,7 +47,7 @@ def rotate(table: Table, store: IdentityStore, entry: Entry, action: Action, for
     """
     rotation = identities.rotation(store, entry)
     state = table.relay.state
-    identities.check_owner(state)
+    check_owner(state)
     if action == "prepare":
         with locked(state):
             _, made = rotation.prepare()

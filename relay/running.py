@@ -3,7 +3,7 @@
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from relay.admin.control import SOCKET, is_locked, socket_name
 from relay.admin.control_client import ControlError, ask
@@ -13,10 +13,16 @@ _PATIENCE: Final = 60.0  # seconds; a reload of 10 000 machines takes a few
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What became of a reload. running: whether a relay is there at all; problem: why it did not, empty where it did."""
+    """What became of a reload. running: whether a relay is there at all; problem: why it did not, empty where it did.
+
+    added, changed, removed: the machines of which it is so, where it went well.
+    """
 
     running: bool
     problem: str = ""
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
     @property
     def word(self) -> str:
@@ -48,7 +54,11 @@ def reload(state: Path) -> Reloaded:
     except ControlError as error:
         return Reloaded(True, str(error))
     if answer["ok"]:
-        return Reloaded(True)
-    mistakes = answer.get("mistakes")
-    said = [str(answer.get("error") or "the relay refused"), *(map(str, mistakes) if isinstance(mistakes, list) else ())]
+        return Reloaded(True, "", _texts(answer, "added"), _texts(answer, "changed"), _texts(answer, "removed"))
+    said = [str(answer.get("error") or "the relay refused"), *_texts(answer, "mistakes")]
     return Reloaded(True, "; ".join(said))
+
+
+def _texts(answer: dict[str, Any], key: str) -> tuple[str, ...]:
+    found = answer.get(key)
+    return tuple(map(str, found)) if isinstance(found, list) else ()

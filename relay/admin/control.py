@@ -31,6 +31,7 @@ from relay.admin.log import Log
 from relay.admin.sender import Sender
 from relay.clock import Timer
 from relay.errors import StartError
+from relay.owners import user_name
 from relay.transport.listener import Listener
 
 SOCKET: Final = "control.sock"
@@ -70,6 +71,9 @@ class ControlPort:
                 f"another relay runs with this state folder: {self._state}. "
                 "Stop it, or give this one a folder of its own in relay.state."
             ) from None
+        except PermissionError as error:
+            self._unlock()
+            raise StartError(f"{path}: cannot be locked: {error.strerror}. {self._whose(path)}") from error
         except OSError as error:
             self._unlock()
             raise StartError(
@@ -113,6 +117,17 @@ class ControlPort:
             if not stat.S_ISSOCK(self.path.lstat().st_mode):
                 raise StartError(f"{self.path}: not a socket, and not the relay's. Move it away.")
             self.path.unlink()
+
+    def _whose(self, path: Path) -> str:
+        """Why we may not lock it, and the remedy: a relay may have been started here as another user."""
+        user = user_name(os.geteuid())
+        try:
+            owner = user_name(path.lstat().st_uid)
+        except OSError:
+            return f"This relay runs as {user}: check who may use the folder."
+        return (
+            f"It belongs to {owner}, and this relay runs as {user}. To give {user} the folder: chown -R {user}: {self._state}"
+        )
 
     def _unlock(self) -> None:
         if self._lock >= 0:

@@ -21,6 +21,7 @@ from relay.cli.identity_files import import_
 from relay.cli.identity_show import new
 from relay.cli.passwords import for_writing, new_password_options, password_options
 from relay.export import contents, put
+from relay.program import command
 
 
 def _refused(context: click.Context, option: click.Parameter, value: str | None) -> None:
@@ -142,7 +143,7 @@ def show_thumbprint(
     entry = asked_one(table, name, machine, octopus)
     found = identities.look(open_store(table), entry)
     if found.identity is None:
-        fail(found.problem or f"{entry}: not made yet. `relay-tentacle new-certificate` makes it.", NOT_FINE)
+        fail(found.problem or f"{entry}: not made yet. `{command('new-certificate', config)}` makes it.", NOT_FINE)
     thumbprint = str(found.identity.thumbprint)
     text = json.dumps({"Thumbprint": thumbprint}) if as_format.lower() == "json" else thumbprint
     click.echo(text)

@@ -19,7 +19,7 @@ from relay.cli.identity_asked import json_option, warn
 from relay.cli.passwords import ask, for_writing, given, new_password_options, password_options
 from relay.cli.tables import print_table
 from relay.export import put, put_on_standard_output
-from relay.identities import check_owner
+from relay.owners import check_owner
 from relay.restore import Fate, plan, put_back
 from relay.running import is_running
 

@@ -3,25 +3,24 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from relay.cli.exits import MISUSE
 from relay.cli.tables import print_table
+from relay.program import DEFAULT_CONFIG
 from relay.provisioned import try_provisioned
 from routing.addresses import Address
 from routing.load import load
 from routing.mistakes import ConfigurationError, Mistake
 from routing.table import Machine, Octopus, Place, Table
 
-DEFAULT: Final = Path("/etc/relay-tentacle/relay.yaml")
-
 config_option = click.option(
     "--config",
     "-c",
     type=click.Path(path_type=Path),
-    default=DEFAULT,
+    default=DEFAULT_CONFIG,
     show_default=True,
     help="The configuration file.",
 )

@@ -1,5 +1,6 @@
 """``relay-tentacle identity import`` and ``export``."""
 
+import datetime as dt
 import sys
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from relay.cli.exits import NOT_FINE, fail
 from relay.cli.identity_asked import asked_one, machine_option, octopus_option, open_store, warn
 from relay.cli.passwords import ask, for_writing, given, new_password_options, password_options
 from relay.export import Format, contents, format_of, put, put_on_standard_output
-from relay.identities import Entry
+from relay.identities import Entry, Found
+from relay.program import command
 from relay.running import is_running
+from routing.table import Table
 
 _DASH = Path("-")
 
@@ -47,14 +50,29 @@ def import_(
     table = load_or_exit(config)
     entry = asked_one(table, None, machine, octopus)
     password = given(password_file, password_credential)
+    store = open_store(table)
     try:
         imported = _read(file, entry, password)
-        kept = identities.keep(table, open_store(table), entry, imported, replace)
+        before = None if entry.provisioned else identities.look(store, entry).identity
+        kept = identities.keep(table, store, entry, imported, replace)
     except CertificateError as error:
         fail(str(error), NOT_FINE)
+    if before and before.der == imported.der:
+        _say_same(table, identities.look(store, entry))
+        return
     click.echo(f"{entry}: imported, thumbprint {imported.thumbprint}, file {kept}")
     if is_running(table.relay.state):
-        click.echo("The running relay still shows what it had. It shows this one after: relay-tentacle reload")
+        click.echo(f"The running relay still shows what it had. It shows this one after: {command('reload', config)}")
+
+
+def _say_same(table: Table, found: Found) -> None:
+    """An earlier import may have put it there, and no reload have followed: a machine's door tells."""
+    assert found.identity is not None
+    warnings = identities.warnings(table, found, dt.datetime.now(dt.UTC), doors=True)
+    end = "" if warnings else "; nothing to do"
+    click.echo(f"{found.entry}: the same as before, thumbprint {found.identity.thumbprint}, file {found.file}{end}")
+    for text in warnings:
+        warn(f"{found.entry}: {text}")
 
 
 @click.command()
@@ -96,7 +114,7 @@ def export(
     entry = asked_one(table, None, machine, octopus)
     found = identities.look(open_store(table), entry)
     if found.identity is None:
-        fail(found.problem or f"{entry}: not made yet. Make it with `relay-tentacle identity new`.", NOT_FINE)
+        fail(found.problem or f"{entry}: not made yet. Make it with `{command('identity new', config)}`.", NOT_FINE)
     if public:
         if as_format or password_file or password_credential or no_password:
             fail("--public writes a certificate as PEM, and no key: leave out --format and the options for passwords.")

@@ -18,6 +18,7 @@ from relay.cli.tables import print_table
 from relay.cli.waiting import wait_for
 from relay.identities import Entry
 from relay.rotating import Action, Ask, Step
+from relay.running import Reloaded
 from relay.trust import Trust, who_trusts
 from routing.table import Machine, Table
 
@@ -109,7 +110,7 @@ def _print(table: Table, step: Step) -> None:
             ("MACHINE", "TENTACLE", "TRUSTS THE NEW ONE", "WHY NOT"),
             [(each.machine.name, str(each.machine.tentacle), _word(each), _why(each)) for each in step.trusts],
         )
-    click.echo("\n" + (next_steps(table, step) if step.result in ("prepared", "waits", "refused") else after(step)))
+    click.echo("\n" + (next_steps(table, step) if step.result in ("prepared", "waits", "refused") else after(table, step)))
 
 
 def _word(trust: Trust) -> str:
@@ -134,7 +135,14 @@ def _as_dict(step: Step) -> dict[str, Any]:
         "all_trust": None if step.trusts is None else all(trust.trusts for trust in step.trusts),
         "reload": step.reloaded.word if step.reloaded else None,
         "reload_problem": (step.reloaded.problem or None) if step.reloaded else None,
+        "reload_changes": _changes(step.reloaded),
     }
+
+
+def _changes(reloaded: Reloaded | None) -> dict[str, list[str]] | None:
+    if reloaded is None or reloaded.word != "done":
+        return None
+    return {"added": list(reloaded.added), "changed": list(reloaded.changed), "removed": list(reloaded.removed)}
 
 
 def _trust_as_dict(trust: Trust) -> dict[str, Any]:

@@ -23,7 +23,9 @@ from relay.cli.identity_asked import (
     warn,
 )
 from relay.cli.tables import print_table
-from relay.identities import Found
+from relay.identities import Entry, Found
+from relay.program import command
+from routing.table import Table
 
 _DOORS: Final = 100  # identities, up to which each machine's door is looked at too
 
@@ -48,14 +50,16 @@ def show(
     table = load_or_exit(config)
     one = asked(table, name, machine, octopus)
     store = open_store(table)
-    found = [identities.look(store, entry) for entry in ([one] if one else identities.entries(table))]
+    entries = [one] if one else identities.entries(table)
+    _check_folder(table, entries, writing=False)
+    found = [identities.look(store, entry) for entry in entries]
     warnings = {
         each.entry: identities.warnings(table, each, dt.datetime.now(dt.UTC), doors=len(found) <= _DOORS) for each in found
     }
     if as_json:
         click.echo(json.dumps([_as_dict(each, warnings[each.entry]) for each in found], indent=2))
     elif thumbprint_only:
-        _print_thumbprints(found)
+        _print_thumbprints(found, config)
     else:
         _print(found)
     for each in found:
@@ -86,9 +90,11 @@ def new(name: str | None, machine: str | None, octopus: str | None, all_: bool, 
     if one and one.provisioned:
         fail(f"{one}: the configuration names a file for its identity, {one.provisioned}: put one there yourself.", NOT_FINE)
     store = open_store(table)
+    entries = [one] if one else [entry for entry in identities.entries(table) if not entry.provisioned]
+    _check_folder(table, entries, writing=True)
     done = []
     mistakes = []
-    for entry in [one] if one else [entry for entry in identities.entries(table) if not entry.provisioned]:
+    for entry in entries:
         try:
             done.append((entry, *identities.make(table, store, entry)))
         except CertificateError as error:
@@ -114,6 +120,14 @@ def new(name: str | None, machine: str | None, octopus: str | None, all_: bool, 
         sys.exit(NOT_FINE)
 
 
+def _check_folder(table: Table, entries: list[Entry], writing: bool) -> None:
+    """What is wrong with the folder is said once, and not of each identity in it."""
+    try:
+        identities.check_folder(table, entries, writing)
+    except CertificateError as error:
+        fail(str(error), NOT_FINE)
+
+
 def _print(found: list[Found]) -> None:
     columns = ("KIND", "NAME", "SHOWN TO", "THUMBPRINT", "EXPIRES", "FILE")
     print_table(columns, [_as_row(each) for each in found])
@@ -122,12 +136,12 @@ def _print(found: list[Found]) -> None:
             click.echo(f"\n{each.entry}: a new identity waits, {each.next.thumbprint}. `identity rotate` says what to do.")
 
 
-def _print_thumbprints(found: list[Found]) -> None:
+def _print_thumbprints(found: list[Found], config: Path) -> None:
     for each in found:
         if each.identity:
             click.echo(str(each.identity.thumbprint))
         elif not each.problem:
-            click.echo(f"relay-tentacle: {each.entry}: not made yet. `relay-tentacle identity new` makes it.", err=True)
+            click.echo(f"relay-tentacle: {each.entry}: not made yet. `{command('identity new', config)}` makes it.", err=True)
 
 
 def _as_row(found: Found) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from certs.thumbprint import Thumbprint, ThumbprintError
-from relay.cli.configuration import DEFAULT
 from relay.cli.exits import fail
+from relay.program import DEFAULT_CONFIG, command
 from routing import addresses, starter, values
 from routing.mistakes import WrongValueError
 from routing.starter import Choices, SiteExistsError
@@ -37,7 +37,7 @@ def _as(read: Callable[[str], object], keep_text: bool = False) -> Callback:
 
 
 @click.command()
-@click.argument("file", callback=_as(values.path), default=str(DEFAULT))
+@click.argument("file", callback=_as(values.path), default=str(DEFAULT_CONFIG))
 @click.option(
     "--name", metavar="NAME", callback=_as(values.name), help="The name of this relay.  [default: the name of this host]"
 )
@@ -112,13 +112,12 @@ def _host_name() -> str:
 
 def _next(file: Path, complete: bool) -> str:
     folder = file.parent / starter.MACHINES_FOLDER
-    option = "" if file == DEFAULT else f" --config {shlex.quote(str(file))}"
     example, machine = shlex.quote(str(folder / starter.EXAMPLE)), shlex.quote(str(folder / "web01.yaml"))
     steps = [] if complete else [f"in {file}, fill in the line marked FILL IN: the thumbprint of your Octopus"]
     steps += [
         f"cp {example} {machine}, and write your first machine into it",
-        f"relay-tentacle check{option}",
-        f"relay-tentacle run{option}, which makes the identities",
-        f"relay-tentacle machines{option}, for what Octopus and the Tentacles have to know",
+        command("check", file),
+        f"{command('run', file)}, which makes the identities",
+        f"{command('machines', file)}, for what Octopus and the Tentacles have to know",
     ]
     return "\nNext:\n" + "\n".join(f"  {number}. {step}" for number, step in enumerate(steps, 1))

@@ -15,13 +15,13 @@ from relay.cli.identity_asked import open_store
 from relay.cli.tables import print_table
 from relay.identities import Found, NoSuchEntryError
 from relay.instructions import STYLE, Guide, Instructions, Way
+from relay.program import command
 from routing.addresses import tentacle
 from routing.mistakes import WrongValueError
 from routing.table import Machine, Table
 
 _WINDOWS = r'"C:\Program Files\Octopus Deploy\Tentacle\Tentacle.exe"'
 _LINUX = "sudo /opt/octopus/tentacle/Tentacle"
-_NOT_MADE = "not made yet: `relay-tentacle identity new` makes it"
 
 
 def _address(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -55,9 +55,9 @@ def machines(names: tuple[str, ...], address: str | None, as_json: bool, config:
     if as_json:
         click.echo(json.dumps([_as_dict(each) for each in found], indent=2))
     elif names:
-        click.echo("\n\n".join("\n".join(_lines(each)) for each in found))
+        click.echo("\n\n".join("\n".join(_lines(each, config)) for each in found))
     else:
-        _print_table(found)
+        _print_table(found, config)
     problems = {shown.problem for each in found for shown in (each.identity, *each.trusts) if shown.problem}
     for problem in sorted(problems):
         click.echo(f"relay-tentacle: {problem}", err=True)
@@ -74,13 +74,13 @@ def _asked(table: Table, names: Sequence[str]) -> Sequence[Machine]:
     return [machine for name in asked if (machine := table.machine(name))] if asked else table.machines
 
 
-def _thumbprint(found: Found) -> str:
+def _thumbprint(found: Found, config: Path) -> str:
     if found.identity:
         return str(found.identity.thumbprint)
-    return "cannot be used" if found.problem else _NOT_MADE
+    return "cannot be used" if found.problem else f"not made yet: `{command('identity new', config)}` makes it"
 
 
-def _lines(found: Instructions) -> Iterator[str]:
+def _lines(found: Instructions, config: Path) -> Iterator[str]:
     machine = found.machine
     yield f"{machine.name}"
     yield ""
@@ -90,7 +90,7 @@ def _lines(found: Instructions) -> Iterator[str]:
         yield ""
         yield f"  Hostname      {way.address.host}{_source(way)}"
         yield f"  Port          {way.address.port}"
-        yield f"  Thumbprint    {_thumbprint(found.identity)}"
+        yield f"  Thumbprint    {_thumbprint(found.identity, config)}"
         yield f"  Tentacle URL  {way.uri}"
     yield ""
     yield "  Octopus finds a thumbprint there by itself: it must be this one. In its REST API these are"
@@ -108,7 +108,7 @@ def _lines(found: Instructions) -> Iterator[str]:
     for trusted in found.trusts:
         if trusted.identity is None:
             yield ""
-            yield f"  The identity of the {trusted.entry}, which it has to trust: {_thumbprint(trusted)}"
+            yield f"  The identity of the {trusted.entry}, which it has to trust: {_thumbprint(trusted, config)}"
     yield ""
     pins = " or ".join(map(str, machine.thumbprints))
     yield f"  The last command has to print {pins}:"
@@ -119,9 +119,15 @@ def _source(way: Way) -> str:
     return "  (a guess, the name of this host: say a better one with --address)" if way.source == "guessed" else ""
 
 
-def _print_table(found: Sequence[Instructions]) -> None:
+def _print_table(found: Sequence[Instructions], config: Path) -> None:
     rows = [
-        (each.machine.name, way.uri, _thumbprint(each.identity), f"https://{each.machine.tentacle}/", _trusts(each))
+        (
+            each.machine.name,
+            way.uri,
+            _thumbprint(each.identity, config),
+            f"https://{each.machine.tentacle}/",
+            _trusts(each, config),
+        )
         for each in found
         for way in each.ways
     ]
@@ -130,8 +136,8 @@ def _print_table(found: Sequence[Instructions]) -> None:
         click.echo("\nThe host in the URLs is a guess, the name of this host. Say how Octopus calls it with --address HOST.")
 
 
-def _trusts(found: Instructions) -> str:
-    return ", ".join(_thumbprint(trusted) for trusted in found.trusts)
+def _trusts(found: Instructions, config: Path) -> str:
+    return ", ".join(_thumbprint(trusted, config) for trusted in found.trusts)
 
 
 def _as_dict(found: Instructions) -> dict[str, object]:

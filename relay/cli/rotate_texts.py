@@ -2,9 +2,10 @@
 
 from typing import Final
 
+from relay.program import command
 from relay.rotating import Result, Step
 from relay.running import Reloaded
-from relay.trust import Trust
+from relay.trust import Trust, machines_of
 from routing.table import Table
 
 _HEADLINES: Final[dict[Result, str]] = {
@@ -15,6 +16,8 @@ _HEADLINES: Final[dict[Result, str]] = {
     "cancelled": "the new identity was deleted",
     "went-back": "the identity from before is in use again, and the other one waits",
 }
+
+_SHOWN: Final = 5  # names in a list
 
 
 def headline(step: Step) -> str:
@@ -28,34 +31,58 @@ def next_steps(table: Table, step: Step) -> str:
     assert new is not None
     if step.entry.kind == "machine":
         return _for_octopus(table, step.entry.name, str(new.thumbprint))
-    return _for_tentacles(step.entry.name, str(new.thumbprint), step.trusts or [], step.result == "refused")
+    return _for_tentacles(table, step.entry.name, str(new.thumbprint), step.trusts or [], step.result == "refused")
 
 
-def after(step: Step) -> str:
+def after(table: Table, step: Step) -> str:
     """When it is done."""
     name, current, old = step.entry.name, step.rotation.current, step.rotation.old
     if step.result == "cancelled" or current is None:
         return "Nothing else has changed."
-    lines = [_relay(step.reloaded)]
+    lines = [_relay(table, step.reloaded), *_besides(table, step)]
+    failed = step.reloaded is not None and step.reloaded.problem
     activated = step.result == "activated" and old
-    if step.entry.kind == "machine":
+    if step.entry.kind == "machine" and failed:
+        lines.append(f"Do not change the thumbprint of {name} in Octopus before a reload has gone well: then it must be")
+        lines.append(f"  {current.thumbprint}")
+        lines.append("If it is changed there already, its calls fail until then. Check its health there afterwards.")
+    elif step.entry.kind == "machine":
         lines.append(f"In Octopus, {name} must have the thumbprint {current.thumbprint} now: until it has, its calls fail.")
         lines.append("Then check its health there.")
     elif activated and old:
-        lines.append("When all of it works, take the old one from each Tentacle:")
+        when = "When a reload has gone well, and all of it works" if failed else "When all of it works"
+        lines.append(f"{when}, take the old one from each Tentacle:")
         lines.append(f"  Tentacle configure --remove-trust {old.thumbprint}")
     if activated:
         side = " --tentacle-side" if step.entry.kind == "octopus" else ""
-        lines.append(f"The way back: relay-tentacle identity rotate {name}{side} --back")
+        lines.append(f"The way back: {command(f'identity rotate {name}{side} --back', table.source)}")
     return "\n".join(lines)
 
 
-def _relay(reloaded: Reloaded | None) -> str:
+def _relay(table: Table, reloaded: Reloaded | None) -> str:
     if reloaded is None or not reloaded.running:
         return "No relay runs with this state folder here: it shows this identity when it is started."
     if reloaded.problem:
-        return "The running relay still shows what it had. Mend what is said below, and run: relay-tentacle reload"
+        reload = command("reload", table.source)
+        return f"The running relay still shows what it had. Mend what is said below, and run: {reload}"
     return "The running relay was told, and shows it from now on."
+
+
+def _besides(table: Table, step: Step) -> list[str]:
+    """What the reload did beyond this identity: it takes the whole of the configuration."""
+    if step.reloaded is None:
+        return []
+    entry, reloaded = step.entry, step.reloaded
+    served = {entry.name} if entry.kind == "machine" else {machine.name for machine in machines_of(table, entry.name)}
+    changed = tuple(name for name in reloaded.changed if name not in served)
+    lists = {"added": reloaded.added, "changed": changed, "removed": reloaded.removed}
+    said = [f"machines {word}: {_some(names)}" for word, names in lists.items() if names]
+    return [f"It has read the whole configuration anew, besides: {'; '.join(said)}."] if said else []
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} others" if more > 0 else "")
 
 
 def _for_octopus(table: Table, name: str, thumbprint: str) -> str:
@@ -67,13 +94,13 @@ Octopus trusts one thumbprint of a machine, so its calls fail between these two 
 Do one right after the other, while nothing is deployed to {name}:
   1. {where}: Infrastructure, the deployment target or worker of {name}, Settings, Thumbprint:
      {thumbprint}
-  2. Here: relay-tentacle identity rotate {name} --activate
-Then check its health in Octopus. Not to do it after all: relay-tentacle identity rotate {name} --cancel"""
+  2. Here: {command(f"identity rotate {name} --activate", table.source)}
+Then check its health in Octopus. Not to do it after all: {command(f"identity rotate {name} --cancel", table.source)}"""
 
 
-def _for_tentacles(name: str, thumbprint: str, trusts: list[Trust], refused: bool) -> str:
+def _for_tentacles(table: Table, name: str, thumbprint: str, trusts: list[Trust], refused: bool) -> str:
     left = [trust for trust in trusts if not trust.trusts]
-    activate = f"relay-tentacle identity rotate {name} --tentacle-side --activate"
+    activate = command(f"identity rotate {name} --tentacle-side --activate", table.source)
     if not left:
         return f"Every Tentacle trusts it. Now it can be used, and no call fails: {activate}"
     count = f"{len(trusts) - len(left)} of {len(trusts)}"

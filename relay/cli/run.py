@@ -22,6 +22,8 @@ from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import fail
 from relay.clock import keep_monotonic
 from relay.errors import StartError
+from relay.owners import check_owner
+from relay.program import command
 from relay.reload import Reloader
 from relay.service import RelayService
 from relay.transport.listener import raise_descriptor_limit
@@ -41,6 +43,10 @@ def run(config: Path) -> None:
     SIGHUP reads the configuration again, and runs by it if there is no mistake in it.
     """
     table = load_or_exit(config)
+    try:
+        check_owner(table.relay.state, command("run", config))  # first of all: what is made now would lock its owner out
+    except CertificateError as error:
+        fail(str(error))
     from twisted.internet import reactor as installed
 
     reactor: Any = installed

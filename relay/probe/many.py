@@ -12,6 +12,7 @@ from relay import identities
 from relay.identities import NoSuchEntryError
 from relay.probe.calling import Whose, nobody, probe
 from relay.probe.result import ProbeResult
+from relay.program import command
 from routing.table import Machine, Table
 
 
@@ -61,7 +62,8 @@ def _identity(table: Table, store: IdentityStore, name: str) -> Identity:
     entry = identities.entry(table, name, "octopus")
     found = identities.look(store, entry)
     if found.identity is None:
-        raise NotReadyError(found.problem or f"{entry}: its identity was not made yet: `relay-tentacle identity new` makes it.")
+        new = command("identity new", table.source)
+        raise NotReadyError(found.problem or f"{entry}: its identity was not made yet: `{new}` makes it.")
     return found.identity
 
 

@@ -76,11 +76,13 @@ def test_one_that_does_not_take_us_runs(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_it_reloads(tmp_path: Path) -> None:
-    with answering(tmp_path, b'{"ok": true, "added": 0}\n') as questions:
+    with answering(
+        tmp_path, b'{"ok": true, "added": ["a"], "changed": ["b", "c"], "removed": [], "unchanged": 7}\n'
+    ) as questions:
         assert running.is_running(tmp_path)
         reloaded = running.reload(tmp_path)
     assert [json.loads(question) for question in questions] == [{"command": "reload"}]
-    assert (reloaded, reloaded.word) == (Reloaded(True), "done")
+    assert (reloaded, reloaded.word) == (Reloaded(True, "", ("a",), ("b", "c"), ()), "done")
 
 
 @pytest.mark.parametrize(

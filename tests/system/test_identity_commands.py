@@ -194,8 +194,9 @@ def test_a_running_relay_shows_what_was_made_before_and_takes_up_what_is_activat
         another.write_bytes(Identity.new("web00", "Octopus Tentacle").pem())
         place.call("identity", "import", another, "--machine", "web00", "--replace")
         [behind] = parsed(place.call("identity", "show", "web00", "--json"), "identity-show")
+        reload = f"relay-tentacle reload --config {place.config}"
         assert behind["warnings"] == [
-            f"{host}:{port} still shows {after['thumbprint']}. The running relay shows this one after: relay-tentacle reload"
+            f"{host}:{port} still shows {after['thumbprint']}. The running relay shows this one after: {reload}"
         ]
         assert not [line for line in relay.log.found if line["event"] == "caller refused"]
         relay.stop()

@@ -26,6 +26,7 @@ from relay.admin.log import make_log
 from relay.admin.status import Status
 from relay.admin.writer import FLUSH_AFTER, LineWriter
 from relay.errors import StartError
+from relay.owners import user_name
 
 
 class Desk:
@@ -174,6 +175,28 @@ def test_a_lock_that_is_a_link_is_not_followed(closed: Desk, tmp_path: Path) -> 
     with pytest.raises(StartError, match="cannot be locked"):
         closed.open()
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_lock_that_another_user_has_made(closed: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed.state.mkdir(0o700)
+    lock = closed.state / "control.lock"
+    lock.touch(0o600)
+    owner = user_name(os.geteuid())
+    opened = os.open
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> int:
+        if path == lock:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)
+    with pytest.raises(StartError) as raised:
+        closed.open()
+    assert str(raised.value) == (
+        f"{lock}: cannot be locked: Permission denied. It belongs to {owner}, and this relay runs as #4000000000. "
+        f"To give #4000000000 the folder: chown -R #4000000000: {closed.state}"
+    )
 
 
 def test_a_state_folder_of_others_is_refused(closed: Desk) -> None:

@@ -78,7 +78,7 @@ def test_show_thumbprint(call: Call, store: IdentityStore, tmp_path: Path) -> No
     assert (tmp_path / "t").read_text() == f"{made[1].thumbprint}\n"
     for arguments, code, said in [
         ([], 2, "for whom?"),
-        (["--machine", "both"], 1, "machine both: not made yet. `relay-tentacle new-certificate` makes it."),
+        (["--machine", "both"], 1, "machine both: not made yet. `relay-tentacle new-certificate --config "),
         (["web01", "--export-file", tmp_path / "no" / "t"], 1, "cannot write: No such file or directory"),
     ]:
         result = call("show-thumbprint", *arguments)

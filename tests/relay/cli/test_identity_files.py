@@ -14,6 +14,10 @@ from certs.identity import Identity
 from certs.lock import locked
 from certs.pfx import read_pfx, write_pfx
 from certs.store import IdentityStore
+from certs.thumbprint import Thumbprint
+from relay import identities
+from relay.cli import identity_files
+from routing.addresses import Address
 
 # ---- import -------------------------------------------------------------------------------------------------------------
 
@@ -114,10 +118,29 @@ def test_another_certificate_is_overwritten_only_when_told(
     assert result.exit_code == 1
     assert f"holds another identity, {first.thumbprint}" in result.stderr
     assert store.machine("web01") == first
-    for _ in range(2):
-        assert run("import", "--machine", "web01", file, "--replace").exit_code == 0
+    assert run("import", "--machine", "web01", file, "--replace").exit_code == 0
     assert store.machine("web01") == new
-    assert run("import", "--machine", "web01", file).exit_code == 0
+
+
+def test_the_certificate_that_is_there_already(
+    run: Run, store: IdentityStore, tmp_path: Path, new: Identity, identity_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = private(tmp_path / "key.pem", new.pem())
+    monkeypatch.setattr(identity_files, "is_running", lambda state: True)
+    told = (
+        f"The running relay still shows what it had. It shows this one after: relay-tentacle reload --config {identity_config}"
+    )
+    assert told in run("import", "--machine", "web01", file).stdout.splitlines()
+    for options in ([], ["--replace"]):
+        result = run("import", "--machine", "web01", file, *options)
+        said = f"thumbprint {new.thumbprint}, file {store.machine_file('web01')}"
+        assert result.stdout == f"machine web01: the same as before, {said}; nothing to do\n"
+        assert (result.exit_code, result.stderr) == (0, "")
+    another = Address("127.0.0.1", 11001), Thumbprint.parse("A" * 40)
+    monkeypatch.setattr(identities, "shown_at", lambda table, machine: another)
+    result = run("import", "--machine", "web01", file)
+    assert "nothing to do" not in result.stdout
+    assert f"127.0.0.1:11001 still shows {'A' * 40}" in result.stderr
 
 
 def test_the_file_that_the_configuration_names_is_not_ours_to_write(run: Run, tmp_path: Path, new: Identity) -> None:
@@ -352,7 +375,11 @@ def test_what_cannot_be_exported(run: Run, store: IdentityStore, tmp_path: Path)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     cases = [
-        ([tmp_path / "e.pfx", "--machine", "both", "--no-password"], 1, "machine both: not made yet. Make it with"),
+        (
+            [tmp_path / "e.pfx", "--machine", "both", "--no-password"],
+            1,
+            "machine both: not made yet. Make it with `relay-tentacle identity new --config ",
+        ),
         ([tmp_path / "e.pfx"], 2, "Give --machine NAME or --octopus NAME."),
         ([tmp_path / "no" / "e.pfx", "--machine", "web01", "--no-password"], 1, "cannot write: No such file or directory"),
         ([pipe, "--machine", "web01", "--no-password", "--replace"], 1, f"{pipe}: not a file"),

@@ -16,7 +16,7 @@ def rotation(store: IdentityStore) -> Rotation:
     return Rotation(store.machine_file("web01"), "web01", "x")
 
 
-def test_a_machines_step_by_step(run: Run, store: IdentityStore, rotation: Rotation) -> None:
+def test_a_machines_step_by_step(run: Run, store: IdentityStore, rotation: Rotation, identity_config: Path) -> None:
     first = rotation.current
     assert first is not None
     result = run("rotate", "web01")
@@ -29,7 +29,8 @@ def test_a_machines_step_by_step(run: Run, store: IdentityStore, rotation: Rotat
         f"  in use  {first.thumbprint}",
         f"  new     {new.thumbprint}",
     ]
-    assert "  2. Here: relay-tentacle identity rotate web01 --activate" in lines
+    assert f"  2. Here: relay-tentacle identity rotate web01 --activate --config {identity_config}" in lines
+    assert lines[-1].endswith(f"relay-tentacle identity rotate web01 --cancel --config {identity_config}")
     assert f"     {new.thumbprint}" in lines
     assert run("rotate", "web01").stdout.splitlines()[0] == "machine web01: a new identity waits; nobody is shown it yet"
     assert rotation.next == new
@@ -44,7 +45,7 @@ def test_a_machines_step_by_step(run: Run, store: IdentityStore, rotation: Rotat
         "No relay runs with this state folder here: it shows this identity when it is started.",
         f"In Octopus, web01 must have the thumbprint {new.thumbprint} now: until it has, its calls fail.",
         "Then check its health there.",
-        "The way back: relay-tentacle identity rotate web01 --back",
+        f"The way back: relay-tentacle identity rotate web01 --back --config {identity_config}",
     ]
     assert run("rotate", "web01", "--back").stdout.startswith("machine web01: the identity from before is in use again")
     assert store.machine("web01") == first
@@ -85,6 +86,54 @@ def test_a_relay_that_was_told(run: Run, rotation: Rotation, monkeypatch: pytest
     assert "the running relay does not show it yet: relay.yaml:3: a mistake" in result.stderr
     step = parsed(result.stdout, "identity-rotate")
     assert (step["reload"], step["reload_problem"]) == ("failed", "relay.yaml:3: a mistake")
+
+
+def test_octopus_is_not_to_be_changed_while_the_relay_shows_the_old_one(
+    run: Run, rotation: Rotation, identity_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "reload", lambda state: Reloaded(True, "relay.yaml:3: a mistake"))
+    run("rotate", "web01")
+    new = rotation.next
+    assert new is not None
+    reload = f"relay-tentacle reload --config {identity_config}"
+    result = run("rotate", "web01", "--activate")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[4:] == [
+        f"The running relay still shows what it had. Mend what is said below, and run: {reload}",
+        "Do not change the thumbprint of web01 in Octopus before a reload has gone well: then it must be",
+        f"  {new.thumbprint}",
+        "If it is changed there already, its calls fail until then. Check its health there afterwards.",
+        f"The way back: relay-tentacle identity rotate web01 --back --config {identity_config}",
+    ]
+
+
+def test_tentacles_keep_the_old_one_while_the_relay_shows_it(
+    run: Run, store: IdentityStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.octopus("both")
+    monkeypatch.setattr(running, "reload", lambda state: Reloaded(True, "relay.yaml:3: a mistake"))
+    run("rotate", "both", "--tentacle-side")
+    result = run("rotate", "both", "--tentacle-side", "--activate")
+    assert "When a reload has gone well, and all of it works, take the old one from each Tentacle:" in result.stdout
+
+
+def test_what_else_the_reload_took(run: Run, store: IdentityStore, rotation: Rotation, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.octopus("production")
+    many = tuple(f"db{number}" for number in range(7))
+    monkeypatch.setattr(running, "reload", lambda state: Reloaded(True, "", ("new",), ("web01", "both"), many))
+    run("rotate", "web01")
+    lines = run("rotate", "web01", "--activate").stdout.splitlines()
+    assert lines[5] == (
+        "It has read the whole configuration anew, besides: machines added: new; machines changed: both; "
+        "machines removed: db0, db1, db2, db3, db4 and 2 others."
+    )
+    step = parsed(run("rotate", "web01", "--back", "--json").stdout, "identity-rotate")
+    assert step["reload_changes"] == {"added": ["new"], "changed": ["web01", "both"], "removed": list(many)}
+    monkeypatch.setattr(running, "reload", lambda state: Reloaded(True, "", (), ("web01", "both"), ()))
+    Rotation(store.octopus_file("production"), "production", "x").prepare()
+    served = run("rotate", "production", "--tentacle-side", "--activate", "--force")
+    assert served.exit_code == 0
+    assert "besides" not in served.stdout
 
 
 def test_no_key_is_ever_shown(run: Run, store: IdentityStore, rotation: Rotation) -> None:

@@ -136,10 +136,12 @@ def test_a_state_folder_that_run_refuses(run: Run, tmp_path: Path, wrong: str) -
     else:
         state.mkdir()
         state.chmod(0o755)
-    result = run("show")
-    assert result.exit_code == 1
-    assert "not made yet" not in result.stdout
-    assert f"machine web01: {state}: {'not a folder' if wrong == 'a file' else 'mode 0755'}" in result.stderr
+    for command in ("show", "new"):
+        result = run(command)
+        assert (result.exit_code, result.stdout) == (1, "")
+        [line] = result.stderr.splitlines()
+        assert line.startswith(f"relay-tentacle: {state}: {'not a folder' if wrong == 'a file' else 'mode 0755'}")
+    assert run("show", "given").exit_code == 0
 
 
 def test_a_configuration_with_mistakes(run: Run, identity_config: Path) -> None:
@@ -170,13 +172,13 @@ def test_a_broken_one_that_waits_is_said(run: Run, store: IdentityStore) -> None
     assert "web01.pem.next: identity web01: no private key in the PEM" in result.stderr
 
 
-def test_thumbprints_alone(run: Run, store: IdentityStore) -> None:
+def test_thumbprints_alone(run: Run, store: IdentityStore, identity_config: Path) -> None:
     made = store.machine("web01"), store.octopus("production")
     result = run("show", "web01", "--thumbprint-only")
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"{made[0].thumbprint}\n", "")
     result = run("show", "--thumbprint-only")
     assert result.stdout.split() == [str(made[0].thumbprint), thumbprint("tentacle"), str(made[1].thumbprint)]
-    assert "machine both: not made yet" in result.stderr
+    assert f"machine both: not made yet. `relay-tentacle identity new --config {identity_config}` makes it." in result.stderr
     result = run("show", "--octopus", "both", "--thumbprint-only")
     assert (result.exit_code, result.stdout) == (1, "")
     assert run("show", "--thumbprint-only", "--json").exit_code == 2
@@ -259,7 +261,9 @@ def test_a_broken_one_hides_no_other_and_stays(run: Run, store: IdentityStore) -
 def test_nothing_is_made_in_another_users_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 4_000_000)
-    result = run("new", "web01")
-    assert result.exit_code == 1
-    assert "Run the same command as" in result.stderr
+    for names in (["web01"], []):
+        result = run("new", *names)
+        assert result.exit_code == 1
+        [line] = result.stderr.splitlines()
+        assert "Run the same command as" in line
     assert list((tmp_path / "state").iterdir()) == []

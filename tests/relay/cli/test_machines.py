@@ -53,7 +53,7 @@ def test_all_in_a_table(tmp_path, store):
         [
             "web02",
             "https://relay.corp:11002/",
-            "not made yet: `relay-tentacle identity new` makes it",
+            f"not made yet: `relay-tentacle identity new --config {tmp_path / 'relay.yaml'}` makes it",
             "https://web02.internal:10955/",
             str(staging.thumbprint),
         ],
@@ -91,7 +91,8 @@ def test_a_guess_is_said_to_be_one(tmp_path, store):
 def test_what_is_not_there_yet_is_said_and_not_made(tmp_path, store):
     done = run(tmp_path, "web02")
     assert (done.exit_code, done.stderr) == (1, "")
-    assert "Thumbprint    not made yet: `relay-tentacle identity new` makes it" in done.stdout
+    new = f"relay-tentacle identity new --config {tmp_path / 'relay.yaml'}"
+    assert f"Thumbprint    not made yet: `{new}` makes it" in done.stdout
     assert "The identity of the octopus entry staging, which it has to trust: not made yet" in done.stdout
     assert "--trust" not in done.stdout
     assert run(tmp_path).exit_code == 0

@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from scripted import CLIENT, PREAMBLE, SOON, Peer
 from system import Site, eventually, free_ports, site
+
+from relay.cli.main import main
+from relay.owners import user_name
 
 CALL = [PREAMBLE, CLIENT]
 
@@ -259,6 +263,21 @@ def test_an_access_log_that_cannot_be_written(tmp_path: Path) -> None:
         f"relay-tentacle: cannot write the access log {path}: No such file or directory. "
         "Name another file in relay.access_log.\n"
     )
+
+
+def test_a_state_folder_of_another_user_gets_nothing_put_into_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = configuration(tmp_path, *free_ports(1), access_log=str(tmp_path / "access.jsonl"))
+    (tmp_path / "state").mkdir(0o700)
+    owner = user_name(os.geteuid())
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)
+    done = CliRunner().invoke(main, ["run", "--config", str(path)])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"relay-tentacle: {tmp_path / 'state'}: belongs to {owner}, who could not read what #4000000000 puts there. "
+        f"Run the same command as {owner}: sudo -u {owner} relay-tentacle run --config {path}\n"
+    )
+    assert list((tmp_path / "state").iterdir()) == []
+    assert not (tmp_path / "access.jsonl").exists()
 
 
 def test_a_state_folder_that_others_may_write_to(tmp_path: Path) -> None:
