@@ -3,6 +3,7 @@
 A command that talks to the running relay needs nothing else of the file, and is needed most while somebody edits it.
 """
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,15 @@ def state_folder(config: Path) -> Path | None:
     except (OSError, ConfigurationError, yaml.YAMLError, ValueError):
         return None
     return config.absolute().parent / state if state else None
+
+
+def why_not(config: Path) -> str:
+    """Why ``state_folder`` gives None."""
+    if not os.path.exists(config):
+        return "no such file"
+    if not os.access(config, os.R_OK):
+        return "this file cannot be read"
+    return "cannot find relay.state in this file"
 
 
 def _find(text: bytes, keys: tuple[str, ...]) -> str | None:

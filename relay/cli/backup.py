@@ -138,7 +138,9 @@ def restore(
         if aside:
             click.echo(f"What was there before: {aside}")
     if dry_run and planned.others and not replace:
-        fail(f"{folder}: {len(planned.others)} identities would be lost to it. A restore needs --replace.", NOT_FINE)
+        lost = f"{folder}: {len(planned.others)} identities would be lost to it. A restore needs --replace."
+        click.echo(f"relay-tentacle: {lost}", err=True)  # and no fail(): with --json, the answer is printed already
+        sys.exit(NOT_FINE)
 
 
 def _where(config: Path, state: Path | None) -> tuple[Path, str | None]:

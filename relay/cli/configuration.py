@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from relay.cli.exits import MISUSE
+from relay.cli.exits import MISUSE, print_error
 from relay.cli.tables import print_table
 from relay.program import DEFAULT_CONFIG
 from relay.provisioned import try_provisioned
@@ -32,14 +32,19 @@ def load_or_exit(config: Path) -> Table:
         return load(config)
     except ConfigurationError as error:
         _report(config, error)
+        print_error(_summary(config, error), [str(mistake) for mistake in error.mistakes])
         sys.exit(MISUSE)
 
 
 def _report(config: Path, error: ConfigurationError) -> None:
     for mistake in error.mistakes:
         click.echo(str(mistake), err=True)
+    click.echo(f"relay-tentacle: {_summary(config, error)}", err=True)
+
+
+def _summary(config: Path, error: ConfigurationError) -> str:
     count = len(error.mistakes)
-    click.echo(f"relay-tentacle: {count} mistake{'s' if count > 1 else ''} in {config}; nothing was done", err=True)
+    return f"{count} mistake{'s' if count > 1 else ''} in {config}; nothing was done"
 
 
 @click.command()

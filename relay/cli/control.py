@@ -13,7 +13,7 @@ from relay.admin.control_client import ControlError, ask
 from relay.cli.completion import machine_names, octopus_names
 from relay.cli.configuration import config_option
 from relay.cli.exits import NOT_FINE, fail
-from routing.state import state_folder
+from routing.state import state_folder, why_not
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -111,7 +111,7 @@ def ask_relay(config: Path, socket: Path | None, request: dict[str, Any], timeou
     if socket is None:
         state = state_folder(config)
         if state is None:
-            fail(f"{config}: cannot find relay.state in this file. Name the configuration with --config, or --socket PATH.")
+            fail(f"{config}: {why_not(config)}. Name the configuration with --config, or --socket PATH.")
         socket = state / SOCKET
     try:
         return ask(socket, request, timeout)

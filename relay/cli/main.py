@@ -3,26 +3,32 @@
 import os
 import sys
 
-import click
+try:
+    import click
 
-from relay.cli.aliases import import_certificate, new_certificate, show_thumbprint
-from relay.cli.backup import backup, restore
-from relay.cli.completion import completion
-from relay.cli.configuration import check
-from relay.cli.control import close, drain, reload_, resume
-from relay.cli.demo import demo
-from relay.cli.explain import explain
-from relay.cli.identity import identity
-from relay.cli.init import init
-from relay.cli.machines import machines
-from relay.cli.probe import probe
-from relay.cli.run import run
-from relay.cli.schema import schema
-from relay.cli.status import status
-from relay.version import VERSION
+    from relay.cli.aliases import import_certificate, new_certificate, show_thumbprint
+    from relay.cli.backup import backup, restore
+    from relay.cli.completion import completion
+    from relay.cli.configuration import check
+    from relay.cli.control import close, drain, reload_, resume
+    from relay.cli.demo import demo
+    from relay.cli.explain import explain
+    from relay.cli.identity import identity
+    from relay.cli.init import init
+    from relay.cli.machines import machines
+    from relay.cli.probe import probe
+    from relay.cli.program import Program
+    from relay.cli.run import run
+    from relay.cli.schema import schema
+    from relay.cli.status import status
+    from relay.version import VERSION
+except KeyboardInterrupt:  # loading takes long enough for a Ctrl-C
+    from relay.cli.exits import interrupted
+
+    interrupted()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="relay-tentacle")
 def main() -> None:
     """Carries Octopus Deploy's calls to the Tentacles of a private network."""

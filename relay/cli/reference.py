@@ -22,9 +22,11 @@ Made from the commands themselves: `python -m relay.cli.reference > docs/command
 same with `--help`.
 
 Exit codes, of every command: 0 fine; 1 the thing asked about is not fine; 2 usage, configuration, or what the relay needs to
-start.
+start; 130 interrupted by Ctrl-C; 141 nobody reads the output any more.
 
-Where a command has `--json`, a JSON schema in [json](json) describes its output.
+Where a command has `--json`, a JSON schema in [json](json) describes its output. If it cannot do what it was asked, it prints
+instead what [json/error.json](json/error.json) describes, and the text on standard error. Options and arguments that are
+wrong as such are told on standard error only.
 """
 
 

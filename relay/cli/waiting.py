@@ -3,17 +3,17 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import click
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from relay.cli.exits import NOT_FINE, fail
 from relay.clock import Reactor, keep_monotonic
 
 T = TypeVar("T")
 
 
 def wait_for(work: Callable[[Reactor], Coroutine[Any, Any, T]]) -> T:
-    """What the work returns, or its error. Once in a process: a reactor runs once. Ctrl-C ends the command."""
+    """What the work returns, or its error. Once in a process: a reactor runs once. Ctrl-C ends it: click.Abort."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
@@ -28,7 +28,7 @@ def wait_for(work: Callable[[Reactor], Coroutine[Any, Any, T]]) -> T:
     reactor.callWhenRunning(begin)
     reactor.run()
     if not ends:
-        fail("interrupted", NOT_FINE)
+        raise click.Abort
     [end] = ends
     if isinstance(end, Failure):
         end.raiseException()

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from routing.state import state_folder
+from routing.state import state_folder, why_not
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,12 @@ def test_it_is_found_whatever_the_rest_says(tmp_path: Path, text: str, state: st
 def test_it_cannot_be_found(tmp_path: Path, text: str) -> None:
     (tmp_path / "relay.yaml").write_text(text)
     assert state_folder(tmp_path / "relay.yaml") is None
+    assert why_not(tmp_path / "relay.yaml") == "cannot find relay.state in this file"
 
 
 def test_there_is_no_file(tmp_path: Path) -> None:
     assert state_folder(tmp_path / "relay.yaml") is None
+    assert why_not(tmp_path / "relay.yaml") == "no such file"
     assert state_folder(tmp_path) is None
 
 

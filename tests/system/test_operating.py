@@ -216,7 +216,7 @@ def test_a_broken_configuration_does_not_hide_the_relay(operated: Operated) -> N
     assert operated.json("status")["ok"]
     operated.config.unlink()
     _, errors = operated.run("status", code=2)
-    assert "cannot find relay.state" in errors
+    assert f"{operated.config}: no such file." in errors
     assert operated.json("status", "--socket", str(operated.socket))["ok"]
 
 

@@ -128,6 +128,7 @@ def test_a_list_and_a_dry_run_change_nothing(call: Call, filled: dict[str, str],
     assert "not in the backup, and moved away: octopus/both.pem" in result.stdout
     assert "nothing was done (--dry-run)" in result.stdout
     assert "2 identities would be lost to it. A restore needs --replace." in result.stderr
+    assert not parsed(call("restore", file, "--dry-run", "--json").stdout, "restore")["restored"]
     assert call("restore", file, "--dry-run", "--replace").exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "state").rglob("*")} == before
     assert store.machine("web01") == other

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from commands import checked_json
 
 from relay.admin.control_client import ControlError
 from relay.cli import control
@@ -65,14 +66,20 @@ def test_nobody_can_say_which_one(relay: Relay) -> None:
         f"relay-tentacle: {relay.config}: cannot find relay.state in this file. "
         "Name the configuration with --config, or --socket PATH.\n"
     )
+    relay.config.unlink()
+    done = relay.run("resume")
+    assert (done.exit_code, done.stdout, relay.asked) == (2, "", [])
+    assert done.stderr.startswith(f"relay-tentacle: {relay.config}: no such file. Name the configuration")
 
 
 @pytest.mark.parametrize("arguments", [["reload"], ["drain"], ["resume"], ["close", "--machine", "web01"], ["status"]])
 def test_there_is_no_answer(relay: Relay, arguments: list[str]) -> None:
     relay.answer = ControlError("no relay runs here")
-    for more in ([], ["--json"]):
-        done = relay.run(*arguments, *more)
-        assert (done.exit_code, done.stdout, done.stderr) == (1, "", "relay-tentacle: no relay runs here\n")
+    done = relay.run(*arguments)
+    assert (done.exit_code, done.stdout, done.stderr) == (1, "", "relay-tentacle: no relay runs here\n")
+    done = relay.run(*arguments, "--json")
+    assert (done.exit_code, done.stderr) == (1, "relay-tentacle: no relay runs here\n")
+    assert checked_json("error", done.stdout) == {"ok": False, "error": "no relay runs here"}
 
 
 @pytest.mark.parametrize("arguments", [["reload"], ["drain"], ["resume"], ["close", "--machine", "web01"], ["status"]])
