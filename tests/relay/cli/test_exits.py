@@ -28,7 +28,6 @@ def test_failing_says_why_and_ends(capsys: pytest.CaptureFixture[str], arguments
         (["explain", "nope"], NOT_FINE),
         (["restore", "nope"], NOT_FINE),
         (["backup", "nope", "--no-password"], NOT_FINE),
-        (["backup", "-"], MISUSE),
         (["status"], NOT_FINE),
         (["close"], MISUSE),
     ],

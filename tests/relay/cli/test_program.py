@@ -10,11 +10,18 @@ import pytest
 PROGRAM = [sys.executable, "-m", "relay"]
 CONFIG = f"""\
 relay: {{name: r, state: state}}
-octopus: {{name: production, thumbprint: {"A" * 40}}}
-machines: {{name: web01, tentacle: "https://web01", thumbprint: {"C" * 40}, octopus: production, port: 11001}}
+octopus: [{{name: production, thumbprint: {"A" * 40}}}]
+machines: [{{name: web01, tentacle: "https://web01", thumbprint: {"C" * 40}, octopus: production, port: 11001}}]
 """
 FULL = "relay-tentacle: the output cannot be written: No space left on device.\n"
 INTERRUPT = "os.kill(os.getpid(), signal.SIGINT)"
+LOADING = f"""
+class Loading:
+    def find_spec(name, *more):
+        if name == "relay.cli.demo":
+            {INTERRUPT}
+sys.meta_path.insert(0, Loading)
+"""
 
 
 def run(command: list[str], stdout: int, stderr: int = subprocess.PIPE) -> tuple[int, str]:
@@ -61,15 +68,14 @@ def test_nobody_reads_any_more(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     "before",
     [
-        f"sys.modules.pop('relay.cli.demo', None); sys.meta_path.insert(0, type('', (), {{'find_spec': lambda name, *_: "
-        f"{INTERRUPT} if name == 'relay.cli.demo' else None}}))",
+        LOADING,
         f"from relay.cli import schema; schema.json_schema.main_file = lambda: {INTERRUPT}",
-        "import click; from relay.cli import schema; schema.json_schema.main_file = click.confirm.__get__('Go on?')",
+        "import click; import relay.cli.schema as s; s.json_schema.main_file = lambda: click.prompt('', prompt_suffix='')",
     ],
     ids=["while modules load", "in a command", "at the end of what is typed"],
 )
 def test_ctrl_c(before: str) -> None:
-    program = f"import os, signal, sys; {before}; from relay.cli.main import main; main(['schema'], 'relay-tentacle')"
+    program = f"import os, signal, sys\n{before}\nfrom relay.cli.main import main; main(['schema'], 'relay-tentacle')"
     assert run([sys.executable, "-c", program], subprocess.DEVNULL) == (130, "relay-tentacle: interrupted\n")
 
 
