@@ -1,3 +1,4 @@
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -32,6 +33,16 @@ def scene() -> Scene:
 
 
 # ---- one call -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [lambda scene: scene.lease.reply(REPLY), caller_gone, tentacle_gone, relay_stops])
+def test_at_its_end_it_lets_go_of_its_lease(scene: Scene, end: Callable[[Scene], None]) -> None:
+    """The lease holds it: if each held the other, only the collector could free them."""
+    in_call(scene)
+    assert any(scene.exchange is holder for holder in gc.get_referrers(scene.lease))
+    end(scene)
+    assert scene.exchange.state is State.ENDED
+    assert not any(scene.exchange is holder for holder in gc.get_referrers(scene.lease))
 
 
 def test_a_call_without_streams(scene: Scene) -> None:
