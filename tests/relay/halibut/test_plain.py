@@ -27,11 +27,14 @@ from hypothesis import strategies as st
 from recordings import conversations, records, roles
 
 from relay.halibut import lines
+from relay.halibut.connection import Connection
 from relay.halibut.envelope import EnvelopeReader
-from relay.halibut.errors import EnvelopeError
+from relay.halibut.errors import EnvelopeError, RemoteProtocolError
+from relay.halibut.events import Line, Part, Unit
 from relay.halibut.limits import Limits
 from relay.halibut.message import Kind, Message
 from relay.halibut.plain import read_plain
+from relay.halibut.roles import Role, State
 
 KINDS = pytest.mark.parametrize("kind", [Kind.REQUEST, Kind.RESPONSE], ids=lambda kind: kind.value)
 
@@ -184,3 +187,30 @@ def test_a_bomb_costs_one_block() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 300 * 1024
+
+
+@pytest.mark.parametrize("role", [Role.LISTENING_SERVICE, Role.DIALLING_CLIENT], ids=lambda role: role.name.lower())
+def test_what_stands_behind_a_plain_message_is_no_part_of_it(role: Role) -> None:
+    """Else bytes that nobody has judged would go on in the message's record (wire.md 2.7)."""
+    kind = Kind.RESPONSE if role.is_client else Kind.REQUEST
+    whole = deflated(response() if role.is_client else request())
+    assert read_plain(kind, whole, LIMITS) is not None
+    ours = Connection(role, LIMITS)
+    ours.state = State.REPLY if role.is_client else State.REQUEST
+    [part] = ours.receive_data(whole)
+    assert isinstance(part, Part)
+    assert (part.data, part.last) == (whole, True)
+    behind = Connection(role, LIMITS)
+    behind.state = State.REPLY if role.is_client else State.REQUEST
+    with pytest.raises(RemoteProtocolError):
+        behind.receive_data(whole + b"\x01")
+
+
+def test_giving_up_behind_a_plain_request_is_told_apart_from_it() -> None:
+    whole = deflated(request())
+    ours = Connection(Role.LISTENING_SERVICE, LIMITS)
+    ours.state = State.REQUEST
+    part, end = ours.receive_data(whole + lines.END)
+    assert isinstance(part, Part)
+    assert part.data == whole
+    assert end == Line(Unit.END)
