@@ -20,9 +20,9 @@ from wires import Held
 from certs.contexts import server_context
 from relay.call import Call
 from relay.fronts.door import GATE_FULL, PortDoor
-from relay.fronts.page import PAGE
 from relay.halibut.lines import CLIENT_IDENTITY, PREAMBLE, SERVER_IDENTITY
 from relay.outcomes import Outcome, Refusal
+from relay.page import PAGE
 from relay.transport.listener import PAUSE, listening_socket
 from relay.transport.loop import Loop
 from routing.table import Machine, Octopus, RelayTimeouts
