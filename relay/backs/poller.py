@@ -178,16 +178,16 @@ class PollerConnection:
             if self.state is State.CLOSED:
                 return
         left = self._codec.body_left
-        if left and self._owner:
+        if left and self._owner is not None:
             self._owner.connection_body(self, left, lambda: self._codec.body_passed(left))
 
     def peerClosed(self) -> None:
-        if self._owner:
+        if self._owner is not None:
             self._owner.connection_closing(self)
 
     def connectionLost(self, reason: Exception) -> None:
         detail = str(reason)
-        if self._owner:
+        if self._owner is not None:
             try:
                 self._codec.receive_end()
             except RemoteProtocolError as error:
@@ -216,7 +216,7 @@ class PollerConnection:
         elif line.unit is Unit.SUBSCRIBER_IDENTITY:
             assert self._certificate is not None
             owner = self._door.identified(self, line.subscription, self._certificate)
-            if owner:
+            if owner is not None:
                 self._owner = owner
                 self._codec.take_limits(owner.limits)
                 self._door.left(self)

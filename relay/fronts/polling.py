@@ -93,6 +93,7 @@ class PollingFront:
         self.loop = loop
         self.machine = machine
         self.octopus = octopus
+        self.nodes = nodes
         self.subscription = subscription
         self.back: LiveBack = back
         self.proxy = proxy
