@@ -7,4 +7,5 @@ def same_for_all(subscription: str) -> str:
     A Tentacle that is configured with ``poll://SQ-TENTAPOLL`` says ``poll://sq-tentapoll/``. Case never tells two ids apart.
     """
     spelled = subscription.lower()
-    return spelled if spelled.partition("://")[2].find("/") >= 0 else f"{spelled}/"
+    _, separator, rest = spelled.partition("://")
+    return f"{spelled}/" if separator and "/" not in rest else spelled

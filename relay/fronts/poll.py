@@ -104,6 +104,7 @@ class Poll:
         self._kept: list[Part] | None = []  # of a request that no back has yet; None: they go on as they come
         self._heard = self._clock.seconds()
         self._replied = 0.0
+        self._failing = False  # it is about to end: that its call ends first may leave the Tentacle without a connection
         self.node = node
         self.link: TLSConnection
         self.state = State.DIALLING
@@ -155,23 +156,14 @@ class Poll:
 
     def peerClosed(self) -> None:
         """It is paused, for a back or by a Tentacle that stalls, and Octopus has closed: that is how it cancels."""
-        exchange, self._exchange = self._exchange, None
-        if exchange:
-            exchange.caller_gone("closed")
-        self._end(Close.RST, NodeTrouble.CLOSED, "closed in a call")
+        self._fail(Close.RST, NodeTrouble.CLOSED, "closed in a call")
 
     def connectionLost(self, reason: Exception) -> None:
         if self.state is State.IDENTIFYING:
-            self._end(
-                Close.GONE,
-                NodeTrouble.NOT_TRUSTED,
-                f"it closed before MX-SERVER: it does not trust the machine's thumbprint, or limits connections ({reason})",
-            )
-            return
-        exchange, self._exchange = self._exchange, None
-        if exchange:
-            exchange.caller_gone(str(reason))
-        self._end(Close.GONE, NodeTrouble.CLOSED, str(reason))
+            why = f"it closed before MX-SERVER: it does not trust the machine's thumbprint, or limits connections ({reason})"
+            self._fail(Close.GONE, NodeTrouble.NOT_TRUSTED, why)
+        else:
+            self._fail(Close.GONE, NodeTrouble.CLOSED, str(reason))
 
     # ---- events -----------------------------------------------------------------------------------------------------
 
@@ -217,10 +209,17 @@ class Poll:
             self._end(Close.FIN, None, "")
 
     def _broke(self, detail: str) -> None:
+        self._fail(Close.RST if self.among_streams else Close.FIN, NodeTrouble.BROKE_PROTOCOL, detail)
+
+    def _fail(self, close: Close, trouble: NodeTrouble, detail: str) -> None:
+        """The node has ended it, or broke the protocol."""
         exchange, self._exchange = self._exchange, None
-        if exchange:
+        self._failing = True
+        if exchange and trouble is NodeTrouble.BROKE_PROTOCOL:
             exchange.caller_broke(detail)
-        self._end(Close.RST if self.among_streams else Close.FIN, NodeTrouble.BROKE_PROTOCOL, detail)
+        elif exchange:
+            exchange.caller_gone(detail)
+        self._end(close, trouble, detail)
 
     # ---- what the exchange says -------------------------------------------------------------------------------------
 
@@ -273,7 +272,7 @@ class Poll:
 
     def withdraw(self) -> None:
         """No request is wanted any more: it closes, unless it has one. Octopus gets no END where it may be sending (1.10)."""
-        if self._exchange is None:
+        if self._exchange is None and not self._failing:
             self._end(Close.FIN, None, "")
 
     def stop(self) -> None:

@@ -142,8 +142,8 @@ class PollingFront:
 
     def stop(self) -> int:
         """Everything ends now; how many connections that were."""
-        self.drain()
         polls = list(self._of)
+        self.drain()
         for poll in polls:
             poll.stop()
         return len(polls)

@@ -11,13 +11,14 @@ from identities import identity
 from polling_site import PollingSite
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import ClientCreator, Factory, Protocol
 from wires import Held
 
 from relay.fronts.poll import PICKED_UP
 from relay.outcomes import NodeTrouble, Outcome, Refusal
 from relay.peers.errors import ConnectingError, TransferError
 from relay.peers.octopus import Octopus
+from relay.transport.proxy import Proxy
 from routing.addresses import Address
 
 COMBINATIONS = ["dialling to polling", "polling to listening", "polling to polling"]
@@ -357,6 +358,65 @@ async def test_a_node_that_does_not_trust_the_relay(site: PollingSite) -> None:
     node.polling_machine("poll://sq-tentapoll/", "A" * 40)
     site.front([Address("127.0.0.1", await node.listen())])
     await site.changes.until(lambda: [trouble for trouble, _ in site.troubles] == [NodeTrouble.NOT_TRUSTED])
+
+
+# ---- through a proxy -----------------------------------------------------------------------------------------------------
+
+
+class Proxied(Protocol):
+    """A caller of an HTTP proxy, and later an end of its tunnel. asked: the header that came."""
+
+    def __init__(self) -> None:
+        self.asked = b""
+        self.other: Any = None
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.other:
+            self.other.transport.write(data)
+            return
+        self.asked += data
+        if self.asked.endswith(b"\r\n\r\n"):
+            host, _, port = self.asked.split(b" ")[1].decode().partition(":")
+            ClientCreator(reactor, Proxied).connectTCP(host, int(port)).addCallback(self._stands)
+
+    def _stands(self, other: Any) -> None:
+        self.other, other.other = other, self
+        self.transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+    def connectionLost(self, reason: Any = None) -> None:
+        if self.other:
+            self.other.transport.loseConnection()
+
+
+@pytest_twisted.ensureDeferred
+async def test_nodes_are_polled_through_a_proxy(site: PollingSite) -> None:
+    made: list[Proxied] = []
+
+    def make() -> Proxied:
+        made.append(Proxied())
+        return made[-1]
+
+    factory = Factory.forProtocol(make)
+    factory.noisy = False
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    await site.polling_tentacle()
+    [machine] = await site.nodes(proxy=Proxy("127.0.0.1", port.getHost().port, "relay:secret"))
+    await site.changes.until(lambda: site.polled)
+    await machine.upload_file("file.bin", b"x" * 300_000)
+    assert b"\r\nProxy-Authorization: Basic cmVsYXk6c2VjcmV0\r\n" in made[0].asked
+    assert site.outcomes == [Outcome.OK]
+    site.fronts[0].stop()
+    await site.nodes_notice()
+    await site.spin(lambda: not (made[0].transport.connected or made[0].other.transport.connected))
+    await maybeDeferred(port.stopListening)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_proxy_that_is_not_there(site: PollingSite) -> None:
+    await site.polling_tentacle()
+    await site.nodes(proxy=Proxy("127.0.0.1", 1))
+    await site.changes.until(lambda: site.troubles)
+    assert site.troubles == [(NodeTrouble.REFUSED, "Connection refused (through the proxy 127.0.0.1:1)")]
 
 
 # ---- the end -------------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from relay.fronts.polling import PollingFront
 from relay.halibut.lines import (
     CLIENT_IDENTITY,
     NEXT,
+    NULL_ENVELOPE,
     PREAMBLE,
     PROCEED,
     SERVER_IDENTITY,
@@ -53,6 +54,7 @@ class Memory:
         self.refusals: list[tuple[Refusal, str]] = []
         self.story: list[str] = []
         self.draining = False
+        self._living: list[FakeLink] = []
         self.polling = PollingBack(self.clock, self.machine)
         self.pool = ListeningBack(self.loop, self.machine, cast("Any", "context"))
         self.parked = ParkedBack(
@@ -100,9 +102,22 @@ class Memory:
         return [call.outcome for call in self.calls]
 
     def advance(self, seconds: float = 0.0) -> None:
+        """Time goes by, in small steps where a Tentacle has to answer meanwhile."""
+        step = 5.0 if self._living else seconds
+        while seconds > step:
+            self._step(step)
+            seconds -= step
+        self._step(seconds)
+
+    def _step(self, seconds: float) -> None:
         self.clock.advance(seconds)
         while any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
             self.clock.advance(0)
+        for link in self._living:
+            if link.written[-1:] == [NULL_ENVELOPE]:
+                link.written.pop()
+                link.receive(NEXT)
+                assert link.written.pop() == PROCEED
 
     def told(self) -> list[str]:
         """The story since this was asked last."""
@@ -123,6 +138,12 @@ class Memory:
         link.receive(PREAMBLE, IDENTITY)
         self.advance()
         assert take(link)[:1] == [SERVER_IDENTITY]
+        return link
+
+    def living_poller(self) -> FakeLink:
+        """One that answers null messages by itself."""
+        link = self.parked_poller()
+        self._living.append(link)
         return link
 
     def front(self, *nodes: Address, connections: int = 1, back: Any = None, start: bool = True) -> PollingFront:
