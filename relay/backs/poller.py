@@ -9,7 +9,7 @@ Rules (wire.md 3.4, 6, 11.3):
 3. A parked connection is read all the time: its end is seen at once, and it is never chosen afterwards.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, Protocol
 
@@ -149,6 +149,11 @@ class PollerConnection:
     def replied(self) -> bool:
         """A whole reply has come, and nothing else of it may follow."""
         return self._codec.state in (Due.TURN, Due.PROCEED) and not self.more_frames
+
+    def shows(self, pins: Iterable[Thumbprint]) -> bool:
+        """Whether its Tentacle has shown a certificate of one of these pins."""
+        shown = self._certificate
+        return shown is not None and any(pin.matches(shown) for pin in pins)
 
     def send(self, part: Part) -> None:
         """Writes a part of a request."""

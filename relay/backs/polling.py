@@ -7,14 +7,15 @@ Rules (wire.md 6.8, 11.3):
 3. One that was taken and got no byte is parked again where it was: its Tentacle has noticed nothing.
 4. Parked ones hear a null message every 30 s, and have 60 s for NEXT, as behind a reply.
 5. At most ``limits.connections`` at once. Those beyond are turned away before MX-SERVER, and so is everybody once it is
-   stopped.
+   retired.
 """
 
 from bisect import insort
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
+from certs.thumbprint import Thumbprint
 from relay.backs.poller import PollerConnection, State
 from relay.call import Call
 from relay.clock import Clock, Timer
@@ -76,6 +77,7 @@ class PollingBack:
         self._queue: deque[PollingLease] = deque()
         self._timer: Timer | None = None
         self._watchers: list[Callable[[], None]] = []
+        self._retired = False
         self._stopped = False
         self.machine = machine
         self.limits = Limits(envelope=machine.limits.envelope)
@@ -97,7 +99,7 @@ class PollingBack:
     @property
     def live(self) -> bool:
         """The Tentacle is there, and calls can be had for it (wire.md 6.8)."""
-        return not self._stopped and len(self) > 0
+        return not self._retired and len(self) > 0
 
     def watch(self, changed: Callable[[], None]) -> None:
         """Calls ``changed`` each time that `live` may have changed."""
@@ -114,7 +116,7 @@ class PollingBack:
 
     def refusal(self) -> tuple[Refusal, str] | None:
         """Why one more connection may not come in; None where it may."""
-        if self._stopped:
+        if self._retired:
             return Refusal.DRAINING, "the relay is draining"
         limit = self.machine.limits.connections
         if len(self) >= limit:
@@ -128,8 +130,9 @@ class PollingBack:
 
     def connection_turned(self, connection: PollerConnection) -> None:
         self._turning.discard(connection)
-        if self._stopped and not self._queue:
+        if self._takes_nothing:
             connection.close(Close.FIN)
+            self._gone()
         else:
             connection.proceed()
             self._wait(connection)
@@ -191,12 +194,12 @@ class PollingBack:
             if lease in self._queue:
                 self._queue.remove(lease)
         elif self._leases.pop(connection, None):
-            if connection.idle and not self._stopped:
+            if connection.idle and not self._retired:
                 self._park_again(connection)
             else:
                 connection.close(close)
                 self._gone()
-        self._end_if_stopped()
+        self._end_if_retired()
 
     def _park_again(self, connection: PollerConnection) -> None:
         """It has waited since it was parked, and not only since now."""
@@ -221,7 +224,7 @@ class PollingBack:
         else:
             connection.close(Close.FIN)
             self._gone()
-        self._end_if_stopped()
+        self._end_if_retired()
 
     @staticmethod
     def _forget_timer(lease: PollingLease) -> None:
@@ -309,16 +312,31 @@ class PollingBack:
             self._gone()
         return len(idle)
 
-    def stop(self) -> None:
-        """No poller is kept from now on; exchanges in flight, and calls that wait already, go on until they are ended."""
-        if not self._stopped:
-            self._stopped = True
+    def retire(self) -> None:
+        """No poller is kept from now on; whoever has a claim, or waits for one, is served to the end of its exchange."""
+        if not self._retired:
+            self._retired = True
             self._changed()
         while self._parked:
             self._parked.popleft().close(Close.FIN)
-        self._end_if_stopped()
+        self._end_if_retired()
 
-    def _end_if_stopped(self) -> None:
+    def stop(self) -> None:
+        """Whoever waits gets no connection any more, either; exchanges in flight go on until they are ended one by one."""
+        self._stopped = True
+        self.retire()
+
+    @property
+    def _takes_nothing(self) -> bool:
+        return self._stopped or (self._retired and not self._queue)
+
+    def _end_if_retired(self) -> None:
         """Those that owe NEXT could still take a call that waits, and nothing else."""
-        if self._stopped and not self._queue:
+        if self._takes_nothing:
             self.close_idle()
+
+    def holders_without(self, pins: Iterable[Thumbprint]) -> set[LeaseHolder]:
+        """Whoever has a claim and no connection to a Tentacle that has shown a certificate of these pins."""
+        pins = tuple(pins)
+        unpinned = {lease.holder for lease in self._queue}
+        return unpinned | {lease.holder for connection, lease in self._leases.items() if not connection.shows(pins)}

@@ -14,6 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from certs.contexts import client_context, server_context
+from relay.backs.entrance import PollingEntrance
 from relay.backs.listening import ListeningBack
 from relay.backs.parked import ParkedBack
 from relay.backs.polling import PollingBack
@@ -80,9 +81,8 @@ class PollingSite:
         self.octopuses: list[Octopus] = []
         self.tentacles: list[Tentacle] = []
         self._doors: list[Any] = []
-        self.polling_door = PollingDoor(
-            self.loop, listening_socket("127.0.0.1", 0), RelayTimeouts(), lambda: server_context(identity("as octopus")), self
-        )
+        entrance = PollingEntrance(self.loop, lambda: server_context(identity("as octopus")), self)
+        self.polling_door = PollingDoor(self.loop, listening_socket("127.0.0.1", 0), RelayTimeouts(), entrance, self)
 
     # ---- the House of every door and front --------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class PollingSite:
         self.polling.stop()
         if self.pool:
             self.pool.stop()
-        self.polling_door.stop()
+        self.polling_door.drain()
         for door in self._doors:
             door.stop()
         await turns()

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -8,7 +9,9 @@ from halibut_bytes import REQUEST, RESPONSE, bounded, deflated, frame, guid, ref
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from polling_memory import IDENTITY, Memory
+from tables import STRANGER
 
+from certs.thumbprint import Thumbprint
 from relay.backs.polling import KEEP_ALIVE, TURN, PollingBack, PollingLease
 from relay.call import Call
 from relay.exchange import Close
@@ -365,12 +368,13 @@ def test_live_is_told_when_the_first_comes_and_the_last_goes(memory: Memory) -> 
     assert memory.refusals == []
 
 
-def test_a_stop_closes_what_is_idle_and_lets_calls_end(memory: Memory) -> None:
+@pytest.mark.parametrize("how", [PollingBack.retire, PollingBack.stop])
+def test_the_end_closes_what_is_idle_and_lets_calls_end(memory: Memory, how: Callable[[PollingBack], None]) -> None:
     called, parked = memory.parked_poller(), memory.parked_poller()
     holder = acquired(memory)
     holder.sends_request()
     take(called)
-    memory.polling.stop()
+    how(memory.polling)
     assert (parked.written, parked.ended, called.ended) == ([], FIN, None)
     surplus = memory.poller()
     surplus.receive(PREAMBLE, IDENTITY)
@@ -381,12 +385,12 @@ def test_a_stop_closes_what_is_idle_and_lets_calls_end(memory: Memory) -> None:
     assert memory.clock.getDelayedCalls() == []
 
 
-def test_a_call_that_waits_at_a_stop_has_the_next_connection_that_comes_free(memory: Memory) -> None:
+def test_a_call_that_waits_at_a_retirement_has_the_next_connection_that_comes_free(memory: Memory) -> None:
     link = memory.parked_poller()
     first = acquired(memory)
     first.sends_request()
     second = acquired(memory)
-    memory.polling.stop()
+    memory.polling.retire()
     link.receive(RESPONSE + NEXT)
     memory.advance()
     assert second.told == ["ready"]
@@ -395,16 +399,50 @@ def test_a_call_that_waits_at_a_stop_has_the_next_connection_that_comes_free(mem
     assert (link.ended, len(memory.polling), memory.clock.getDelayedCalls()) == (FIN, 0, [])
 
 
-def test_a_stop_waits_for_no_call_that_gives_up(memory: Memory) -> None:
+def test_a_retirement_waits_for_no_call_that_gives_up(memory: Memory) -> None:
     link = memory.parked_poller()
     acquired(memory).sends_request()
     waiting = acquired(memory)
-    memory.polling.stop()
+    memory.polling.retire()
     link.receive(RESPONSE)
     waiting_now = memory.polling.waiting
     waiting.lease.abort(Close.FIN)
     assert (waiting_now, link.ended) == (1, FIN)
     assert memory.clock.getDelayedCalls() == []
+
+
+def test_a_retirement_keeps_no_connection_beyond_the_last_call_that_waits(memory: Memory) -> None:
+    links = [memory.parked_poller() for _ in range(2)]
+    for _ in range(2):
+        acquired(memory).sends_request()
+    waiting = acquired(memory)
+    memory.polling.retire()
+    links[0].receive(RESPONSE)
+    links[1].receive(RESPONSE)
+    links[0].receive(NEXT)
+    memory.advance()
+    assert waiting.told == ["ready"]
+    links[1].receive(NEXT)
+    assert (links[1].ended, len(memory.polling)) == (FIN, 1)
+
+
+def test_a_call_that_waits_at_a_stop_has_no_connection(memory: Memory) -> None:
+    link = memory.parked_poller()
+    acquired(memory).sends_request()
+    waiting = acquired(memory)
+    memory.polling.stop()
+    link.receive(RESPONSE + NEXT)
+    memory.advance()
+    assert waiting.told == []
+    waiting.lease.abort(Close.FIN)
+    assert (len(memory.polling), memory.clock.getDelayedCalls()) == (0, [])
+
+
+def test_whose_tentacle_shows_none_of_these_pins(memory: Memory) -> None:
+    memory.parked_poller()
+    holder, waiting = acquired(memory), acquired(memory)
+    assert memory.polling.holders_without(memory.machine.thumbprints) == {waiting}
+    assert memory.polling.holders_without([Thumbprint.of(STRANGER)]) == {holder, waiting}
 
 
 def test_close_idle_says_how_many(memory: Memory) -> None:

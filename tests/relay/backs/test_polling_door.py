@@ -12,6 +12,7 @@ from tls_peer import FIN, RST, TlsPeer, client_side
 from wires import Held
 
 from certs.contexts import server_context
+from relay.backs.entrance import PollingEntrance
 from relay.backs.polling import PollingBack
 from relay.backs.polling_door import PollingDoor
 from relay.halibut.lines import CLIENT_IDENTITY, PREAMBLE, SERVER_IDENTITY
@@ -42,9 +43,8 @@ class Doorstep:
         pins = (identity("tentacle").thumbprint,)
         self.kiosk = PollingBack(self.reactor, machine("kiosk7", thumbprints=pins, connections=2))
         self.other = PollingBack(self.reactor, machine("kiosk8", thumbprints=(identity("octopus").thumbprint,)))
-        self.door = PollingDoor(
-            self.loop, listening_socket("127.0.0.1", 0), TIMEOUTS, lambda: server_context(identity("ours")), self
-        )
+        self.entrance = PollingEntrance(self.loop, lambda: server_context(identity("ours")), self)
+        self.door = PollingDoor(self.loop, listening_socket("127.0.0.1", 0), TIMEOUTS, self.entrance, self)
 
     def admit(self) -> bool:
         self.inside += not self.full
@@ -83,7 +83,7 @@ class Doorstep:
         await turns()
 
     async def clean(self) -> None:
-        self.door.stop()
+        self.door.drain()
         self.kiosk.stop()
         self.other.stop()
         await self.street.clean()

@@ -316,6 +316,31 @@ def test_a_frame_of_a_request_behind_its_reply_ends_the_connection(memory: Memor
     assert memory.told()[-1].startswith("octopus-1:10943 broke-protocol: ")
 
 
+@pytest.mark.parametrize("stage", ["identifying", "polling", "call", "turning"])
+def test_a_node_that_breaks_the_protocol_is_told_and_dialled_again(memory: Memory, stage: str) -> None:
+    tentacle = memory.parked_poller()
+    memory.front()
+    node = memory.nodes[0].connects(OCTOPUS)
+    if stage != "identifying":
+        node.receive(SERVER_IDENTITY)
+    if stage == "call":
+        node.receive(REQUEST)
+        memory.advance()
+    if stage == "turning":
+        node.receive(NULL_ENVELOPE)
+    memory.told()
+    node.receive(b"NONSENSE\r\n")
+    [told] = memory.told()
+    assert told.startswith("octopus-1:10943 broke-protocol: ")
+    assert told.endswith(")")
+    assert (node.ended, tentacle.ended) == (FIN, FIN if stage == "call" else None)
+    assert memory.outcomes == ([Outcome.CALLER_BROKE] if stage == "call" else [])
+    if stage == "call":
+        memory.parked_poller()
+    memory.advance(7.5)
+    assert len(memory.nodes) == 2
+
+
 # ---- silence -------------------------------------------------------------------------------------------------------------
 
 
