@@ -147,9 +147,6 @@ class Poll:
                 self._line(event.unit)
             if self.state is State.CLOSED:
                 return
-        self._pump()
-
-    def _pump(self) -> None:
         left = self._codec.body_left
         if left and self._exchange and self._kept is None:
             self._exchange.request_body(left, lambda: self._codec.body_passed(left))
@@ -230,7 +227,6 @@ class Poll:
         assert exchange is not None
         for part in kept:
             exchange.request_part(part)
-        self._pump()
         self.link.resume(_PICKED_UP)
 
     def send(self, part: Part) -> None:

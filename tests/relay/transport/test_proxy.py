@@ -195,6 +195,16 @@ async def test_a_proxy_that_says_nothing(site: tuple[Wires, FakeProxy]) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_follows_the_header_belongs_to_tls(site: tuple[Wires, FakeProxy]) -> None:
+    wires, proxy = site
+    dialled = Dialled(wires, proxy.port)
+    await proxy.asked()
+    proxy.answer(TUNNEL + b"no record of TLS")
+    await wires.changes.until(lambda: dialled.failures)
+    assert isinstance(dialled.failures[0], HandshakeError)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_proxy_that_closes_behind_its_answer(site: tuple[Wires, FakeProxy]) -> None:
     wires, proxy = site
     dialled = Dialled(wires, proxy.port)
