@@ -334,9 +334,9 @@ class Exchange:
 
     # ---- the relay --------------------------------------------------------------------------------------------------
 
-    def stop(self) -> None:
+    def stop(self, outcome: Outcome = Outcome.STOPPED, detail: str = "the relay stops") -> None:
         """Ends it now."""
-        self._end(_Gone.RELAY, Outcome.STOPPED, "the relay stops")
+        self._end(_Gone.RELAY, outcome, detail)
 
     def check_progress(self, now: float, idle: float) -> None:
         """Ends it where nothing has moved for SILENCE seconds, or, before the request, for idle; to be called now and then."""

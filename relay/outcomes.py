@@ -1,5 +1,8 @@
 """The closed lists of words that logs and metrics use: how an exchange ends, why a caller is refused (wire.md section 11)."""
 
+from dataclasses import dataclass
+from typing import Final
+
 from relay.halibut.words import Word
 
 
@@ -34,6 +37,14 @@ class Outcome(Word):
     SILENT = "silent"  # nothing moved for 11 minutes
     STALLED = "stalled"  # the Tentacle closed, and the caller did not take what it had left
     STOPPED = "stopped"  # the relay was stopped, and the drain time was over
+    CUT = "cut"  # an operator ended it: drain of its machine, close, reload --now
+
+
+SERVED: Final = frozenset((Outcome.OK, Outcome.ERROR_REPLY))
+# Ends that are somebody's trouble or fault: these are logged, the others stand in the access log only.
+TROUBLE: Final = frozenset(Outcome) - SERVED - {
+    Outcome.CALLER_LEFT, Outcome.CANCELLED, Outcome.CALLER_SILENT, Outcome.STOPPED, Outcome.CUT,
+}  # fmt: skip
 
 
 class Refusal(Word):
@@ -49,7 +60,10 @@ class Refusal(Word):
     NO_CERTIFICATE = "no-certificate"
     UNTRUSTED = "untrusted"  # its certificate is of none of the machine's octopus entries
     BROKE_PROTOCOL = "broke-protocol"
-    DRAINING = "draining"
+    DRAINING = "draining"  # the relay is stopping, or a reload closes the door or takes the machine away
+    MACHINE_DRAINED = "machine-drained"  # by an operator, until it is resumed
+    NO_NAME = "no-name"  # at the shared door, without the SNI name that says which machine is meant
+    UNKNOWN_NAME = "unknown-name"  # at the shared door, with a name that is no machine's host
 
     # Of a polling Tentacle, and closed before MX-SERVER, so that it comes back ever more slowly (wire.md 6.5).
     UNKNOWN_SUBSCRIPTION = "unknown-subscription"  # no machine has it
@@ -72,3 +86,25 @@ class NodeTrouble(Word):
     SILENT = "silent"  # neither request nor null for 60 s
     CLOSED = "closed"  # it closed a connection that it had accepted
     BROKE_PROTOCOL = "broke-protocol"
+
+
+# What strangers, port scanners and load balancers cause all day, and what operators do themselves: no news of a machine.
+NOISE: Final = frozenset(
+    (Refusal.NOT_TLS, Refusal.HELLO_TIMEOUT, Refusal.LEFT_EARLY, Refusal.DRAINING, Refusal.MACHINE_DRAINED)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SentAway:
+    """Why a caller is sent away; outcome: of its call, where it waits for its Tentacle already."""
+
+    refusal: Refusal
+    detail: str
+    outcome: Outcome = Outcome.CUT
+
+
+RELAY_DRAINS: Final = SentAway(Refusal.DRAINING, "the relay is draining", Outcome.STOPPED)
+DOOR_CLOSES: Final = SentAway(Refusal.DRAINING, "a reload has closed the door")
+MACHINE_GONE: Final = SentAway(Refusal.DRAINING, "a reload has removed the machine")
+MACHINE_DRAINS: Final = SentAway(Refusal.MACHINE_DRAINED, "the machine is drained")
+NOT_TRUSTED_NOW: Final = SentAway(Refusal.UNTRUSTED, "a reload has taken its thumbprint away")

@@ -1,109 +1,127 @@
-"""Builds the running relay from a routing table, and ends it: start, drain, stop."""
+"""The running relay: a route for each machine of a table, and doors that lead to them. It starts, reloads and stops whole."""
 
-import errno
-import socket
-from collections.abc import Callable
+import contextlib
+import difflib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
-from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 
-from certs.contexts import client_context, server_context
-from certs.identity import Identity
 from certs.store import IdentityStore
 from relay.admin.access_log import AccessLog
-from relay.admin.log import Log, Repeats
+from relay.admin.log import Log
 from relay.admin.metrics import Metrics
-from relay.backs.listening import ListeningBack
-from relay.call import Call
 from relay.clock import Reactor, Timer
-from relay.fronts.door import PortDoor
-from relay.outcomes import Outcome, Refusal
-from relay.transport.listener import listening_socket
+from relay.doors import SHARED, Doors
+from relay.errors import NoSuchNameError, StartError
+from relay.faces import Faces
+from relay.outcomes import MACHINE_DRAINS, MACHINE_GONE, RELAY_DRAINS
+from relay.reload import Changes, Follower, Step, compare
+from relay.reports import Reports
+from relay.route import Failure, Route
 from relay.transport.loop import Loop
-from routing.table import Machine, Octopus, Table
+from routing.table import Machine, Relay, RelayTimeouts, Table
+
+__all__ = ["CHECK_EVERY", "Failure", "NoSuchNameError", "RelayService", "StartError"]
 
 CHECK_EVERY: Final = 5.0  # seconds between two looks for whoever has waited too long
-_SHOWN: Final = 40  # unknown members in a line of the log, and characters of each
-_SIDES: Final = {Outcome.CALLER_BROKE: "caller", Outcome.TENTACLE_BROKE: "tentacle"}
-# Ends that are somebody's trouble or fault: these are logged, the others stand in the access log only.
-_TROUBLE: Final = frozenset(Outcome) - {
-    Outcome.OK, Outcome.ERROR_REPLY, Outcome.CALLER_LEFT, Outcome.CANCELLED, Outcome.CALLER_SILENT, Outcome.STOPPED,
-}  # fmt: skip
-# Of a door that cannot be opened.
-_REMEDIES: Final = {
-    errno.EADDRINUSE: "Free the port, or give the machine another one in `port`.",
-    errno.EADDRNOTAVAIL: "This host does not have that address: write one that it has in `port`, or the port alone.",
-    errno.EACCES: "Ports below 1024 need the right CAP_NET_BIND_SERVICE: grant it, or choose another one in `port`.",
-}
-_OTHER_REMEDY: Final = "Give the machine another address or port in `port`."
-
-
-class StartError(Exception):
-    """The relay cannot start; nothing of it runs. The text says why, and what to do."""
+_CUT_BY_OPERATOR: Final = "an operator has closed it"
+_CUT_BY_RELOAD: Final = "the configuration no longer allows it"
+_LASTING: Final = ("name", "state")  # keys of `relay` that hold from start to stop
 
 
 class RelayService:
-    """The whole relay. start() either starts all of it or raises StartError."""
+    """The whole relay. start() either starts all of it or raises StartError.
+
+    finished: called once when it has stopped.
+    """
 
     def __init__(
         self, reactor: Reactor, table: Table, store: IdentityStore, log: Log, access_log: AccessLog, metrics: Metrics
     ) -> None:
         """Raises certs.errors.CertificateError where an identity cannot be had."""
         self._reactor = reactor
-        self._table = table
+        self._store = store
         self._log = log
-        self._access_log = access_log
         self._metrics = metrics
-        self._repeats = Repeats(reactor, log)
-        self._doors: list[PortDoor] = []
-        self._backs: dict[tuple[str, str], ListeningBack] = {}
-        self._octopus_facing = {machine.name: store.machine(machine.name, machine.identity) for machine in table.machines}
-        self._tentacle_facing = {octopus.name: store.octopus(octopus.name, octopus.identity) for octopus in table.octopus}
-        for identity in self._octopus_facing.values():
-            server_context(identity)  # only to know now whether OpenSSL takes it; the doors make theirs when they are used
-        self._client_contexts = {name: client_context(identity) for name, identity in self._tentacle_facing.items()}
+        self._reports = reports = Reports(reactor, log, access_log, metrics)
+        self.ended, self.refused, self.starved = reports.ended, reports.refused, reports.starved
+        self._routes: dict[str, Route] = {}
+        self._leaving: list[Route] = []  # removed by a reload, with calls in flight
+        self._followers: list[Follower] = []
         self._connections = 0
-        self._unknown_members: set[str] = set()
         self._timer: Timer | None = None
         self._empty: Deferred[None] | None = None
         self._loop: Loop | None = None
+        self._doors: Doors | None = None
+        self.table = table
+        self.faces = Faces.read(table, store)
+        self.started = 0.0
+        self.draining = False
+        self.finished: Callable[[], None] = lambda: None
 
     # ---- start ------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Opens every door, or none. Raises StartError."""
-        opened = _open_all(self._table.machines)
-        loop = self._loop = Loop(self._reactor, self._table.relay.limits.handshakes)
-        for machine, sock in opened:
-            context = _once(server_context, self._octopus_facing[machine.name])
-            self._doors.append(PortDoor(loop, sock, machine, self._table.relay.timeouts, context, self))
-            self._log.info(
-                "door open",
-                machine=machine.name,
-                door=str(machine.door),
-                tentacle=str(machine.tentacle),
-                thumbprint_for_octopus=str(self._octopus_facing[machine.name].thumbprint),
-            )
+        loop = Loop(self._reactor, self.table.relay.limits.handshakes)
+        doors = Doors(loop, self)
+        try:
+            plan = doors.prepare(self.table)
+        except StartError:
+            loop.stop()
+            raise
+        self._loop, self._doors = loop, doors
+        self._routes = {machine.name: Route(loop, machine, self) for machine in self.table.machines}
+        plan.commit()
+        self._say_doors(self._routes)
+        self.started = time.time()
         self._timer = self._reactor.callLater(CHECK_EVERY, self._check)
         self._metrics.gauge("relay_connections", "Callers' connections that are open.", lambda: self._connections)
         self._metrics.gauge("relay_exchanges_in_flight", "Exchanges that have begun and not ended.", self._in_flight)
-        self._metrics.gauge("relay_back_connections", "Connections to Tentacles.", lambda: sum(map(len, self._backs.values())))
+        self._metrics.gauge(
+            "relay_back_connections",
+            "Connections to Tentacles.",
+            lambda: sum(route.back_connections for route in self._all_routes()),
+        )
         self._metrics.gauge("relay_handshakes_delayed", "Times that one had to wait for its moment.", lambda: loop.gate.delayed)
         self._metrics.gauge("relay_handshakes_waiting", "Callers that wait for their handshake.", lambda: len(loop.gate))
 
+    def _all_routes(self) -> list[Route]:
+        return [*self._routes.values(), *self._leaving]
+
     def _in_flight(self) -> int:
-        return sum(door.busy for door in self._doors)
+        return sum(route.in_flight for route in self._all_routes())
 
     @property
     def doors(self) -> dict[str, tuple[str, int]]:
-        """Where each machine's door listens."""
-        return {door.machine.name: door.address for door in self._doors}
+        """Where each machine's own door listens."""
+        return self._doors.machines if self._doors else {}
 
-    # ---- what doors ask and say -------------------------------------------------------------------------------------
+    @property
+    def shared_door(self) -> tuple[str, int] | None:
+        """Where the shared door listens, if there is one."""
+        door = self._doors.of(SHARED) if self._doors else None
+        return door.address if door else None
+
+    # ---- what doors and routes ask and say --------------------------------------------------------------------------
+
+    @property
+    def timeouts(self) -> RelayTimeouts:
+        return self.table.relay.timeouts
+
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        return self._routes
+
+    @property
+    def hosts(self) -> Mapping[str, Machine]:
+        return self.table.hosts
 
     def admit(self) -> bool:
-        if self._connections >= self._table.relay.limits.connections:
+        if self._connections >= self.table.relay.limits.connections:
             return False
         self._connections += 1
         return True
@@ -119,66 +137,183 @@ class RelayService:
         if empty:
             empty.callback(None)
 
-    def starved(self, error: OSError) -> None:
-        self._metrics.accept_pauses += 1
-        self._repeats.say(("starved",), "accepting pauses: no file descriptor is free", error=error.strerror or str(error))
+    # ---- reload -----------------------------------------------------------------------------------------------------
 
-    def back(self, machine: Machine, octopus: Octopus) -> ListeningBack:
-        key = machine.name, octopus.name
-        back = self._backs.get(key)
-        if back is None:
-            assert self._loop is not None
-            back = self._backs[key] = ListeningBack(self._loop, machine, self._client_contexts[octopus.name])
-        return back
+    def follow(self, follower: Follower) -> None:
+        """It hears of every reload from now on, and can refuse it."""
+        self._followers.append(follower)
 
-    def ended(self, call: Call) -> None:
-        self._access_log.write(call)
-        self._metrics.ended(call)
-        if call.outcome in _TROUBLE:
-            word = call.outcome.value if call.outcome else ""
-            self._repeats.say(
-                ("call", call.machine, word), "call failed", machine=call.machine, octopus=call.octopus, peer=call.peer,
-                outcome=word, detail=call.detail, side=_SIDES.get(call.outcome) if call.outcome else None,
-            )  # fmt: skip
-        if call.mismatched:
-            self._repeats.say(
-                ("mismatched", call.machine), "a reply's id is not its request's", machine=call.machine, octopus=call.octopus,
-                peer=call.peer, side="tentacle",
-            )  # fmt: skip
-        if call.unknown and call.machine not in self._unknown_members:
-            self._unknown_members.add(call.machine)
-            members = [name[:_SHOWN] for name in call.unknown[:_SHOWN]]
-            self._log.info("a newer Halibut: unknown members pass", machine=call.machine, members=members)
+    def read_faces(self, table: Table) -> Faces:
+        """The identities of this table, as files have them now. May run in a thread. Raises CertificateError."""
+        return Faces.read(table, self._store, self.faces)
 
-    def refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
-        self._metrics.refused(refusal)
-        host = peer.rpartition(":")[0]
-        self._repeats.say(
-            ("refused", refusal.value, machine, host), "caller refused", reason=refusal.value, machine=machine, peer=peer,
-            detail=detail,
-        )  # fmt: skip
+    def reload(self, table: Table, now: bool = False, faces: Faces | None = None) -> Changes:
+        """Runs by this table from now on. All of it is taken in this turn of the reactor, or nothing of it.
+
+        now: what it does not allow any more is cut at once, calls included. faces: its identities, where they were read before.
+        Raises StartError, CertificateError.
+        """
+        if self._loop is None or self.draining:
+            raise StartError("the relay is stopping, and takes no other configuration")
+        _check_lasting(self.table.relay, table.relay)
+        faces = faces or self.read_faces(table)
+        changes = compare(self.table, table, self.faces, faces)
+        steps = self._prepare(table)
+        moved = [name for name in changes.changed if _shown(self.table, self.faces, name) != _shown(table, faces, name)]
+        faces_before, self.faces, self.table = self.faces, faces, table
+        self._loop.gate.pace(table.relay.limits.handshakes)
+        closed = self._take(changes, faces_before, now)
+        for step in steps:
+            step.commit()
+        self._say_doors((*changes.added, *moved))
+        return replace(changes, closed=closed)
+
+    def _prepare(self, table: Table) -> list[Step]:
+        assert self._doors
+        steps: list[Step] = []
+        followers: list[Follower] = [self._doors, *self._followers]
+        with contextlib.ExitStack() as abandoned:
+            for follower in followers:
+                step = follower.prepare(table)
+                abandoned.callback(step.abandon)
+                steps.append(step)
+            abandoned.pop_all()
+        return steps
+
+    def _take(self, changes: Changes, faces_before: Faces, now: bool) -> int:
+        """Makes the routes those of the table in force; how many connections were cut."""
+        assert self._loop
+        closed = 0
+        removed = [self._routes.pop(name) for name in changes.removed]
+        self._leaving += removed
+        if now:
+            closed += sum(route.cut(_CUT_BY_RELOAD) for route in self._leaving)
+            closed += sum(self._routes[name].cut_untrusted(_CUT_BY_RELOAD) for name in changes.unchanged)
+        for route in removed:
+            route.drain(MACHINE_GONE)
+        changed = set(changes.changed)
+        for machine in self.table.machines:
+            if machine.name not in self._routes:
+                self._routes[machine.name] = Route(self._loop, machine, self)
+            elif machine.name in changed:
+                closed += self._routes[machine.name].change(machine, faces_before, _CUT_BY_RELOAD if now else "")
+        return closed
+
+    def _say_doors(self, machines: Iterable[str]) -> None:
+        """Of these machines, where they are reached."""
+        for name in machines:
+            machine = self._routes[name].machine
+            self._log.info(
+                "door open",
+                machine=name,
+                door=str(machine.door) if machine.door else None,
+                host=machine.host,
+                tentacle=str(machine.tentacle),
+                thumbprint_for_octopus=str(self.faces.of_machine(name).thumbprint),
+            )
+
+    # ---- what operators do ------------------------------------------------------------------------------------------
+
+    def _route(self, name: str) -> Route:
+        route = self._routes.get(name)
+        if route is None:
+            raise _no_such("machine", name, self._routes)
+        return route
+
+    @property
+    def drained(self) -> frozenset[str]:
+        """The machines that an operator has drained and not resumed."""
+        return frozenset(name for name, route in self._routes.items() if route.drained)
+
+    def drain_machine(self, name: str) -> None:
+        """Sends away whoever comes for this machine, until it is resumed; calls in flight end. Raises NoSuchNameError."""
+        route = self._route(name)
+        route.drain(MACHINE_DRAINS)
+        self._log.info("machine drained", machine=name, exchanges=route.in_flight)
+
+    def resume_machine(self, name: str) -> None:
+        """Takes callers again. Raises NoSuchNameError."""
+        route = self._route(name)
+        if route.drained:
+            route.resume()
+            self._log.info("machine resumed", machine=name)
+
+    def close_machine(self, name: str) -> int:
+        """Cuts all connections of this machine now, calls among them: how many, callers' and its Tentacle's together.
+
+        The door stays open. Raises NoSuchNameError.
+        """
+        closed = self._route(name).cut(_CUT_BY_OPERATOR)
+        self._log.info("connections closed", machine=name, closed=closed)
+        return closed
+
+    def close_octopus(self, name: str) -> int:
+        """The same of an octopus entry, at all machines."""
+        if all(octopus.name != name for octopus in self.table.octopus):
+            raise _no_such("octopus entry", name, [octopus.name for octopus in self.table.octopus])
+        closed = sum(route.cut(_CUT_BY_OPERATOR, name) for route in self._all_routes())
+        self._log.info("connections closed", octopus=name, closed=closed)
+        return closed
+
+    # ---- how a machine is: each raises NoSuchNameError --------------------------------------------------------------
+
+    def connections(self, name: str) -> int:
+        """Callers' connections."""
+        return self._route(name).callers
+
+    def in_flight(self, name: str) -> int:
+        """Exchanges that have begun and not ended."""
+        return self._route(name).in_flight
+
+    def back_connections(self, name: str) -> int:
+        """Connections to its Tentacle."""
+        return self._route(name).back_connections
+
+    def waiting(self, name: str) -> int:
+        """Callers that wait for one of those."""
+        return self._route(name).waiting
+
+    def last_failure(self, name: str) -> Failure | None:
+        return self._route(name).last_failure
+
+    def last_success(self, name: str) -> float | None:
+        """When a reply was last delivered whole, unix, seconds."""
+        return self._route(name).last_success
 
     # ---- time -------------------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
         self._timer = self._reactor.callLater(CHECK_EVERY, self._check)
         now = self._reactor.seconds()
-        for door in self._doors:
-            door.check(now)
-        self._repeats.tick()
+        for route in self._all_routes():
+            route.check(now, self.timeouts.identify)
+        self._leaving = [route for route in self._leaving if not route.empty]
+        self._reports.tick()
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
+    def start_drain(self) -> None:
+        """Drains, and then stops; once."""
+        if not self.draining:
+            Deferred.fromCoroutine(self._drain_and_stop())  # an error of ours in it is Twisted's to log
+
+    async def _drain_and_stop(self) -> None:
+        try:
+            await self.drain()
+        finally:
+            self.stop()
+
     async def drain(self) -> None:
         """Lets the calls in flight end, for as long as ``relay.timeouts.drain`` says; new ones find the doors closed."""
+        self.draining = True
         self._log.info("draining", exchanges=self._in_flight(), connections=self._connections)
-        for back in self._backs.values():  # before the doors: no back dials for a caller that is about to be closed
-            back.stop()
-        for door in self._doors:
-            door.drain()
+        if self._doors:
+            self._doors.stop()
+        for route in self._all_routes():
+            route.drain(RELAY_DRAINS)
         if self._connections:
             empty = self._empty = Deferred()
-            timer = self._reactor.callLater(self._table.relay.timeouts.drain, self._emptied)
+            timer = self._reactor.callLater(self.timeouts.drain, self._emptied)
             await empty
             if timer.active():
                 timer.cancel()
@@ -188,44 +323,40 @@ class RelayService:
         loop, self._loop = self._loop, None
         if loop is None:
             return
-        for back in self._backs.values():
-            back.stop()
-        for door in self._doors:
-            door.stop()
+        try:
+            self._stop(loop)
+        finally:
+            self.finished()
+
+    def _stop(self, loop: Loop) -> None:
+        assert self._doors
+        self._doors.stop()
+        for route in self._all_routes():
+            route.stop()
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        self._repeats.summarise()
+        self._reports.summarise()
         loop.stop()
         self._emptied()
         self._log.info("stopped")
 
 
-def _open_all(machines: tuple[Machine, ...]) -> list[tuple[Machine, socket.socket]]:
-    """A listening socket for each machine that has a door of its own, or none at all."""
-    opened: list[tuple[Machine, socket.socket]] = []
-    for machine in machines:
-        if machine.door is None:
-            continue
-        try:
-            opened.append((machine, listening_socket(machine.door.host, machine.door.port)))
-        except OSError as error:
-            for _, sock in opened:
-                sock.close()
-            raise StartError(
-                f"machine {machine.name}: cannot listen on {machine.door}: {error.strerror or error}. "
-                f"{_REMEDIES.get(error.errno or 0, _OTHER_REMEDY)}"
-            ) from error
-    return opened
+def _shown(table: Table, faces: Faces, name: str) -> tuple[object, ...]:
+    """What is said of a machine's door."""
+    machine = table.machine(name)
+    assert machine
+    return machine.door, machine.host, machine.tentacle, faces.of_machine(name)
 
 
-def _once(make: Callable[[Identity], SSL.Context], identity: Identity) -> Callable[[], SSL.Context]:
-    """A context that is made when it is first asked for, and kept."""
-    made: list[SSL.Context] = []
+def _check_lasting(before: Relay, after: Relay) -> None:
+    for key in _LASTING:
+        old, new = getattr(before, key), getattr(after, key)
+        if old != new:
+            raise StartError(f"relay.{key}: it is {old} in the running relay and {new} in the file, which takes a restart.")
 
-    def get() -> SSL.Context:
-        if not made:
-            made.append(make(identity))
-        return made[0]
 
-    return get
+def _no_such(kind: str, name: str, known: Iterable[str]) -> NoSuchNameError:
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "`relay-tentacle status` lists them."
+    return NoSuchNameError(f"no {kind} is named {name}. {hint}")

@@ -1,4 +1,4 @@
-"""Addresses as operators write them: a Tentacle's URI, and the door of a machine."""
+"""Addresses as operators write them: a Tentacle's URI, the doors of the relay, and the name of a machine at the shared one."""
 
 import ipaddress
 import re
@@ -10,16 +10,26 @@ from routing.mistakes import WrongValueError
 TENTACLE_PORT = 10933
 TENTACLE_REMEDY = "Write https://HOST:PORT, such as https://web01.internal:10933."
 DOOR_REMEDY = "Write a port (11001), or an IP address and a port: 127.0.0.1:11001 or '[::1]:11001'."
+ADMIN_REMEDY = "Write a port (9933, of loopback), an IP address and a port: 127.0.0.1:9933 or '[::1]:9933'; or none."
+HOST_REMEDY = "Write the host of the URI that Octopus has for this machine, such as web01.relay.corp."
+NO_DOOR = "none"
 
 # RFC 1123, 2.1, and the underscore that Windows allows.
-_LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
-_HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
+_LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+HOST_PATTERN = rf"{_LABEL}(?:\.{_LABEL})*\.?"
+_HOST_NAME = re.compile(HOST_PATTERN)
 _MAX_HOST = 253
+_PORT_BEHIND = re.compile(r"[^:]*:[0-9]*")
 _PORT = re.compile(r"[0-9]{1,5}")
 _ANY_PORT = re.compile(r"[0-9]+")
+LOOPBACK = "127.0.0.1"
+FRONT = "front.listen"
 EVERY_IPV4 = str(ipaddress.IPv4Address(0))
 # Hosts of doors that take callers at more than one address.
 WILDCARDS = ("", "::", EVERY_IPV4)
+# Of the JSON schema: coarser than the readers below, and never stricter.
+TENTACLE_PATTERN = r"[Hh][Tt][Tt][Pp][Ss]://[^/?#@\s]+/?"
+DOOR_PATTERN = r"[0-9]{1,20}|[0-9.]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+(?:%[^\]]+)?\]:[0-9]{1,5}"
 _BRACKETS = re.compile(r"\[([^\]]*)\]:(.*)")
 
 
@@ -58,28 +68,49 @@ def tentacle(text: str) -> Address:
     return Address(_host_to_dial(host), TENTACLE_PORT if port is None else port)
 
 
-def door(text: str) -> Address:
-    """Where the relay listens for one machine: a port, or an IP address and a port. Raises WrongValueError."""
+def door(text: str, remedy: str = DOOR_REMEDY, host: str = "") -> Address:
+    """Where the relay listens: a port, or an IP address and a port. host: of a port alone. Raises WrongValueError."""
     if _ANY_PORT.fullmatch(text):
-        return Address("", _port(text))
+        return Address(host, _port(text, remedy))
     bracketed = _BRACKETS.fullmatch(text)
     if bracketed:
         host, port = bracketed[1], bracketed[2]
     else:
         host, _, port = text.rpartition(":")
         if ":" in host:
-            raise WrongValueError("an IPv6 address without brackets", DOOR_REMEDY)
+            raise WrongValueError("an IPv6 address without brackets", remedy)
         if not host:
-            raise WrongValueError("not a port, nor an IP address and a port", DOOR_REMEDY)
+            raise WrongValueError("not a port, nor an IP address and a port", remedy)
     try:
         ip = ipaddress.ip_address(host)
     except ValueError:
-        raise WrongValueError("the part before the port is not an IP address", DOOR_REMEDY) from None
+        raise WrongValueError("the part before the port is not an IP address", remedy) from None
     if (ip.version == 6) != bool(bracketed):
-        raise WrongValueError("brackets are for IPv6 addresses", DOOR_REMEDY)
+        raise WrongValueError("brackets are for IPv6 addresses", remedy)
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
         raise WrongValueError("an IPv4 address in IPv6 clothes", f"Write {ip.ipv4_mapped} before the port.")
-    return Address(str(ip), _port(port))
+    return Address(str(ip), _port(port, remedy))
+
+
+def admin_door(text: str) -> Address | None:
+    """Where metrics and health are served; None: nowhere. A port alone is of loopback. Raises WrongValueError."""
+    return None if text == NO_DOOR else door(text, ADMIN_REMEDY, LOOPBACK)
+
+
+def server_name(text: str) -> str:
+    """The SNI name of a machine, as callers send it: lower case, without a dot at the end. Raises WrongValueError."""
+    name = text.removesuffix(".")
+    if "*" in name:
+        raise WrongValueError("a wildcard: one name means one machine", HOST_REMEDY)
+    if "/" in name:
+        raise WrongValueError("more than a host", HOST_REMEDY)
+    if _is_ip(name.removeprefix("[").removesuffix("]")):
+        raise WrongValueError("an IP address, for which callers send no name", "Write a name, or give the machine a port.")
+    if _PORT_BEHIND.fullmatch(name):
+        raise WrongValueError("a port behind the name", f"Write the name alone: the port is that of {FRONT}.")
+    if name.endswith("."):
+        raise WrongValueError("not a host name", HOST_REMEDY)
+    return _checked_name(name, HOST_REMEDY).lower()
 
 
 def overlap(one: str, other: str) -> bool:
@@ -96,7 +127,7 @@ def overlap(one: str, other: str) -> bool:
 def own_hosts(host: str) -> tuple[str, ...]:
     """The door hosts that a connection to `host` reaches on this very machine, as far as the text alone can tell."""
     if host.rstrip(".") == "localhost":
-        return (*own_hosts("127.0.0.1"), "::1")
+        return (*own_hosts(LOOPBACK), "::1")
     try:
         ip = ipaddress.ip_address(host)
     except ValueError:
@@ -110,25 +141,36 @@ def _host_to_dial(host: str) -> str:
     try:
         ip = ipaddress.ip_address(host)
     except ValueError:
-        ip = None
-    if ip is not None:
-        if ip.is_unspecified or ip.is_multicast:
-            raise WrongValueError("not an address of one machine", TENTACLE_REMEDY)
-        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-            raise WrongValueError("an IPv4 address in IPv6 clothes", f"Write {ip.ipv4_mapped} as the host.")
-        return str(ip)
-    if not host:
-        raise WrongValueError("no host", TENTACLE_REMEDY)
+        if not host:
+            raise WrongValueError("no host", TENTACLE_REMEDY) from None
+        return _checked_name(host, TENTACLE_REMEDY)
+    if ip.is_unspecified or ip.is_multicast:
+        raise WrongValueError("not an address of one machine", TENTACLE_REMEDY)
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        raise WrongValueError("an IPv4 address in IPv6 clothes", f"Write {ip.ipv4_mapped} as the host.")
+    return str(ip)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _checked_name(host: str, remedy: str) -> str:
+    """A DNS name. Raises WrongValueError."""
     if not host.isascii():
         raise WrongValueError("the host name has letters beyond ASCII", "Write its xn-- form, as DNS knows it.")
     if len(host) > _MAX_HOST or not _HOST_NAME.fullmatch(host):
-        raise WrongValueError("not a host name or IP address", TENTACLE_REMEDY)
+        raise WrongValueError("not a host name or IP address" if remedy is TENTACLE_REMEDY else "not a host name", remedy)
     if host.rstrip(".").rpartition(".")[2].isdigit():
-        raise WrongValueError("not an IPv4 address, and not a host name either", TENTACLE_REMEDY)
+        raise WrongValueError("not an IPv4 address, and not a host name either", remedy)
     return host
 
 
-def _port(text: str) -> int:
+def _port(text: str, remedy: str) -> int:
     if not _PORT.fullmatch(text) or not 1 <= int(text) <= 65535:
-        raise WrongValueError("not a port from 1 to 65535", DOOR_REMEDY)
+        raise WrongValueError("not a port from 1 to 65535", remedy)
     return int(text)

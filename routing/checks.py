@@ -1,4 +1,4 @@
-"""What the values of a configuration must be together. Each check yields its mistakes.
+"""What the values of a configuration must be together; doors are in door_checks.py. Each check yields its mistakes.
 
 Two rules that could both match are a mistake, never a silent choice (design rule 7). A section with mistakes of its own
 has only its good keys here, so each check first asks whether a key is there.
@@ -6,250 +6,205 @@ has only its good keys here, so each check first asks whether a key is there.
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from certs.thumbprint import Thumbprint, ThumbprintError
-from routing.addresses import WILDCARDS, overlap, own_hosts
+from routing.entries import Declaration, Entry
+from routing.merging import WITHIN_READY, pins, relay_timeouts, timeouts
 from routing.mistakes import Mistake
-from routing.schema import (
-    Configuration,
-    LimitsSection,
-    MachineSection,
-    OctopusSection,
-    RelayTimeoutsSection,
-    Section,
-    TimeoutsSection,
-)
-from routing.table import Limits, RelayTimeouts, Timeouts
+from routing.schema import MachineSection, OctopusSection, TimeoutsSection
+from routing.table import Timeouts
 from routing.units import show_duration
-from routing.yaml_lines import Document, Key
 
-# Design rule 10: `ready` covers these. Where they are not given, they take at most this part of it.
-_WITHIN_READY = ("connect", "prove")
-_OF_READY = 0.9
+_PINS = ("thumbprint", "thumbprints")
 
 
-def check(configuration: Configuration, document: Document) -> Iterator[Mistake]:
+def check(declared: Declaration) -> Iterator[Mistake]:
     """All mistakes that take more than one value to see."""
-    for name in ("octopus", "machines"):
-        yield from _sections(document, name, getattr(configuration, name))
-    yield from _octopus_thumbprints(configuration.octopus, document)
-    yield from _octopus_names(configuration, document)
-    yield from _doors(configuration.machines, document)
-    yield from _loops(configuration.machines, document)
-    yield from _identities(configuration, document)
-    yield from _timeouts(configuration, document)
+    yield from _no_entries(declared)
+    for entries in (declared.octopus, declared.machines):
+        yield from _names(entries)
+        yield from _thumbprint_keys(entries)
+    yield from _octopus_thumbprints(declared.octopus)
+    yield from _roles(declared)
+    yield from _octopus_names(declared)
+    yield from _same_tentacle(declared.machines)
+    yield from _identities(declared)
+    yield from _timeouts(declared)
 
 
-def pins(section: OctopusSection | MachineSection) -> tuple[Thumbprint, ...]:
-    """The thumbprints of an entry, under whichever of the two keys."""
-    return section.thumbprints or section.thumbprint
+def _no_entries(declared: Declaration) -> Iterator[Mistake]:
+    """A relay without machines is fine where they are to come from included files: a new site has none yet."""
+    document = declared.document
+    sections = document.data if isinstance(document.data, dict) else {"machines": None}
+    if sections.get("octopus") == []:
+        yield document.mistake(("octopus",), "empty", "Write at least one entry.")
+    if "include" in sections:
+        return
+    if "machines" not in sections:
+        remedy = "Add machines: and a list of them, or include: machines.d/*.yaml for files that have them."
+        yield document.mistake(("machines",), "missing", remedy)
+    elif sections["machines"] == []:
+        yield document.mistake(("machines",), "empty, and nothing is included", "Write at least one entry.")
 
 
-def limits(defaults: LimitsSection, own: LimitsSection) -> Limits:
-    """The built-in limits, overridden key by key by the defaults of the file, and then by a machine's own."""
-    return replace(replace(Limits(), **given(defaults)), **given(own))
-
-
-def timeouts(defaults: TimeoutsSection, own: TimeoutsSection) -> Timeouts:
-    """The built-in timeouts, overridden like limits. What must be less than `ready` and is not given becomes so."""
-    written = {**given(defaults), **given(own)}
-    merged = replace(Timeouts(), **written)
-    most = merged.ready * _OF_READY
-    return replace(merged, **{name: min(getattr(merged, name), most) for name in _WITHIN_READY if name not in written})
-
-
-def relay_timeouts(section: RelayTimeoutsSection) -> RelayTimeouts:
-    """The built-in timeouts of the relay, overridden. A `client_hello` that is not given takes no more than `identify`."""
-    merged = replace(RelayTimeouts(), **given(section))
-    if "client_hello" in section.model_fields_set:
-        return merged
-    return replace(merged, client_hello=min(merged.client_hello, merged.identify))
-
-
-def given(section: Section) -> dict[str, Any]:
-    """The keys that the file gives, with their values."""
-    return {key: getattr(section, key) for key in section.model_fields_set}
-
-
-def _sections(document: Document, kind: str, items: Iterable[OctopusSection | MachineSection]) -> Iterator[Mistake]:
-    """Of each list: it is not empty, names are there once, and every entry has thumbprints under one key."""
-    names: dict[str, int] = {}
-    written = document.data.get(kind) if isinstance(document.data, dict) else None
-    if written == []:
-        yield document.mistake((kind,), "empty", "Write at least one entry.")
-    for index, item in enumerate(items):
-        if not isinstance(written, list) or not isinstance(written[index], dict):
+def _names(entries: Sequence[Entry[OctopusSection] | Entry[MachineSection]]) -> Iterator[Mistake]:
+    """Names become file names, and some file systems do not tell upper from lower case."""
+    owners: dict[str, Entry[Any]] = {}
+    for entry in entries:
+        if not entry.has("name"):
             continue
-        if "name" in item.model_fields_set:
-            # Names become file names, and some file systems do not tell upper from lower case.
-            first = names.setdefault(item.name.lower(), index)
-            if first != index:
-                line = document.line((kind, first, "name"))
-                yield document.mistake(
-                    (kind, index, "name"),
-                    f"the name of {kind}[{first}] on line {line}; upper and lower case do not differ",
-                    "Give each entry its own name.",
-                    item.name,
-                )
-        keys = [key for key in ("thumbprint", "thumbprints") if key in written[index]]
+        first = owners.setdefault(entry.section.name.lower(), entry)
+        if first is not entry:
+            problem = f"the name of {first.seen_from(entry, 'name')}; upper and lower case do not differ"
+            yield entry.mistake("name", problem, "Give each entry its own name.", entry.section.name)
+
+
+def _thumbprint_keys(entries: Sequence[Entry[OctopusSection] | Entry[MachineSection]]) -> Iterator[Mistake]:
+    for entry in entries:
+        keys = [key for key in _PINS if key in entry.written]
         if len(keys) == 2:
-            line = document.line((kind, index, keys[0]))
+            line = entry.document.line((*entry.key, "thumbprint"))
             problem = f"given beside thumbprint, on line {line}"
-            yield document.mistake((kind, index, keys[1]), problem, "Put all of them into one list, under thumbprints.")
-        elif not keys:
-            yield document.mistake((kind, index, "thumbprint"), "missing", f"Add it. {ThumbprintError.remedy}")
+            yield entry.mistake("thumbprints", problem, "Put all of them into one list, under thumbprints.")
+        elif not keys and entry.is_mapping:
+            yield entry.mistake("thumbprint", "missing", f"Add it. {ThumbprintError.remedy}")
 
 
-def _octopus_thumbprints(items: list[OctopusSection], document: Document) -> Iterator[Mistake]:
-    owners: dict[Thumbprint, int] = {}
-    for index, item in enumerate(items):
-        for thumbprint in pins(item):
-            first = owners.setdefault(thumbprint, index)
-            if first != index:
-                line = document.line(("octopus", first, "thumbprints" if items[first].thumbprints else "thumbprint"))
-                yield document.mistake(
-                    ("octopus", index, "thumbprints" if item.thumbprints else "thumbprint"),
-                    f"octopus[{first}] on line {line} has it too: a caller with it could be either",
+def _octopus_thumbprints(entries: list[Entry[OctopusSection]]) -> Iterator[Mistake]:
+    owners: dict[Thumbprint, Entry[OctopusSection]] = {}
+    for entry in entries:
+        for thumbprint in pins(entry.section):
+            first = owners.setdefault(thumbprint, entry)
+            if first is not entry:
+                yield entry.mistake(
+                    _pins_key(entry),
+                    f"{first.seen_from(entry, *_PINS)} has it too: a caller with it could be either",
                     "Give each Octopus its own thumbprint, or make one entry of the two.",
                     str(thumbprint),
                 )
 
 
-def _octopus_names(configuration: Configuration, document: Document) -> Iterator[Mistake]:
-    entries = configuration.octopus
-    known = [entry.name for entry in entries if "name" in entry.model_fields_set]
+def _roles(declared: Declaration) -> Iterator[Mistake]:
+    """Who is trusted as an Octopus is no Tentacle: one certificate in both places is a wrong paste, or a stolen key."""
+    owners = {thumbprint: entry for entry in declared.octopus for thumbprint in pins(entry.section)}
+    for machine in declared.machines:
+        for thumbprint in pins(machine.section):
+            octopus = owners.get(thumbprint)
+            if octopus:
+                yield machine.mistake(
+                    _pins_key(machine),
+                    f"{octopus.seen_from(machine, *_PINS)} has it: it is of an Octopus, not of a Tentacle",
+                    "Write what the Tentacle says: Tentacle.exe show-thumbprint.",
+                    str(thumbprint),
+                )
+
+
+def _octopus_names(declared: Declaration) -> Iterator[Mistake]:
+    entries = declared.octopus
+    known = [entry.section.name for entry in entries if entry.has("name")]
     # Where an entry's own name is a mistake, it may be the one that is meant here: one message is enough.
     complete = len(known) == len(entries)
-    for index, machine in enumerate(configuration.machines):
-        for position, name in enumerate(machine.octopus):
+    for machine in declared.machines:
+        for position, name in enumerate(machine.section.octopus):
             if name not in known and complete:
-                yield document.mistake(
-                    document.known(("machines", index, "octopus", position)),
-                    "no entry of the section octopus has this name",
-                    _nearest(name, known),
-                    name,
-                )
-        if len(entries) > 1 and not _written(document, index, "octopus"):
-            yield document.mistake(
-                ("machines", index, "octopus"),
+                key = machine.document.known((*machine.key, "octopus", position))
+                problem = "no entry of the section octopus has this name"
+                yield machine.document.mistake(key, problem, _nearest(name, known), name)
+        if len(entries) > 1 and machine.is_mapping and "octopus" not in machine.written:
+            yield machine.mistake(
+                "octopus",
                 "missing, and there are several entries to choose from",
                 f"Add octopus: with one or more of {_some(known)}.",
             )
 
 
-def _doors(machines: list[MachineSection], document: Document) -> Iterator[Mistake]:
-    ports: dict[int, dict[str, int]] = {}
-    for index, machine in _having(machines, "port"):
-        taken = ports.setdefault(machine.port.port, {})
-        own = machine.port.host
-        # Thousands of machines may share a port, each on an address of its own: only a wildcard is compared with all.
-        hosts = [*taken] if own in WILDCARDS else [own, *WILDCARDS]
-        first = min((taken[host] for host in hosts if host in taken and overlap(host, own)), default=None)
-        if first is not None:
-            line = document.line(("machines", first, "port"))
-            yield document.mistake(
-                ("machines", index, "port"),
-                f"machines[{first}] on line {line} has this door: a caller there could mean either",
-                "Give each machine its own port, or its own IP address.",
-                str(machine.port).removeprefix(":"),
-            )
-        taken.setdefault(own, index)
-
-
-def _loops(machines: list[MachineSection], document: Document) -> Iterator[Mistake]:
-    doors = {(machine.port.host, machine.port.port): index for index, machine in _having(machines, "port")}
-    for index, machine in _having(machines, "tentacle"):
-        port = machine.tentacle.port
-        first = next((doors[host, port] for host in own_hosts(machine.tentacle.host) if (host, port) in doors), None)
-        if first is not None:
-            line = document.line(("machines", first, "port"))
-            yield document.mistake(
-                ("machines", index, "tentacle"),
-                f"the relay's own door of machines[{first}], on line {line}: it would call itself",
-                "Write the address of the Tentacle.",
-                f"https://{machine.tentacle}",
-            )
-
-
-def _identities(configuration: Configuration, document: Document) -> Iterator[Mistake]:
-    folder = document.file.absolute().parent
-    state = None
-    if "state" in configuration.relay.model_fields_set:
-        state = _plain(folder / configuration.relay.state)
-    users: dict[Path, int] = {}
-    kinds: dict[str, Sequence[OctopusSection | MachineSection]] = {
-        "octopus": configuration.octopus,
-        "machines": configuration.machines,
-    }
-    for kind, items in kinds.items():
-        for index, item in enumerate(items):
-            if item.identity is None:
-                continue
-            path = _plain(folder / item.identity)
-            key: Key = (kind, index, "identity")
-            if state is not None and (state / "machines" in path.parents or state / "octopus" in path.parents):
-                yield document.mistake(
-                    key,
-                    "inside the state folder, where the relay keeps the identities that it makes",
-                    "Keep provisioned identities elsewhere, or leave the key out to let the relay use its own file.",
-                    str(item.identity),
+def _same_tentacle(machines: list[Entry[MachineSection]]) -> Iterator[Mistake]:
+    """Two machines at one address with a pin in common are one Tentacle, which would do everything twice."""
+    owners: dict[tuple[str, int, Thumbprint], Entry[MachineSection]] = {}
+    for machine in machines:
+        if not machine.has("tentacle"):
+            continue
+        address = machine.section.tentacle
+        for thumbprint in pins(machine.section):
+            # A dot at the end of a name changes how it is looked up, not whose it is.
+            first = owners.setdefault((address.host.rstrip("."), address.port, thumbprint), machine)
+            if first is not machine:
+                yield machine.mistake(
+                    "tentacle",
+                    f"{first.seen_from(machine, 'tentacle')} is this Tentacle: it has this address and thumbprint",
+                    "Make one entry of the two: it may have several octopus entries, and both a port and a host.",
+                    f"https://{address}",
                 )
-            elif kind == "machines" and (first := users.setdefault(path, index)) != index:
-                line = document.line(("machines", first, "identity"))
-                yield document.mistake(
-                    key,
-                    f"machines[{first}] on line {line} has this file: Octopus could not tell the two apart",
-                    "Give each machine its own identity.",
-                    str(item.identity),
-                )
+                break
 
 
-def _timeouts(configuration: Configuration, document: Document) -> Iterator[Mistake]:
-    yield from _relay_timeouts(configuration.relay.timeouts, document)
-    defaults = configuration.defaults.timeouts
-    yield from _ready_is_longest(document, ("defaults", "timeouts"), defaults, timeouts(defaults, TimeoutsSection()))
-    for index, machine in enumerate(configuration.machines):
-        if machine.timeouts.model_fields_set:
-            key = ("machines", index, "timeouts")
-            yield from _ready_is_longest(document, key, machine.timeouts, timeouts(defaults, machine.timeouts))
+def _identities(declared: Declaration) -> Iterator[Mistake]:
+    folder = declared.document.file.absolute().parent
+    relay = declared.main.relay
+    state = _plain(folder / relay.state) if "state" in relay.model_fields_set else None
+    users: dict[Path, Entry[Any]] = {}
+    entries: list[Entry[Any]] = [*declared.octopus, *declared.machines]
+    for entry in entries:
+        identity = entry.section.identity
+        if identity is None:
+            continue
+        path = _plain(folder / identity)
+        first = users.setdefault(path, entry)
+        if state is not None and (state / "machines" in path.parents or state / "octopus" in path.parents):
+            yield entry.mistake(
+                "identity",
+                "inside the state folder, where the relay keeps the identities that it makes",
+                "Keep provisioned identities elsewhere, or leave the key out to let the relay use its own file.",
+                str(identity),
+            )
+        elif first is not entry and entry.key[0] == "machines":
+            # Two octopus entries may share one: their Tentacles then see the same Octopus.
+            both = first.key[0] == "machines"
+            why = "Octopus could not tell the two apart" if both else "who trusts a Tentacle with it would trust an Octopus"
+            problem = f"{first.seen_from(entry, 'identity')} has this file: {why}"
+            yield entry.mistake("identity", problem, "Give each machine its own identity.", str(identity))
 
 
-def _ready_is_longest(document: Document, key: Key, section: TimeoutsSection, merged: Timeouts) -> Iterator[Mistake]:
+def _timeouts(declared: Declaration) -> Iterator[Mistake]:
+    yield from _relay_timeouts(declared)
+    defaults = declared.main.defaults.timeouts
+    whole = declared.entry("defaults", declared.main.defaults)
+    yield from _ready_is_longest(whole, defaults, timeouts(defaults, TimeoutsSection()))
+    for machine in declared.machines:
+        own = machine.section.timeouts
+        if own.model_fields_set:
+            yield from _ready_is_longest(machine, own, timeouts(defaults, own))
+
+
+def _ready_is_longest(entry: Entry[Any], section: TimeoutsSection, merged: Timeouts) -> Iterator[Mistake]:
     """Design rule 10: `ready` covers connecting and proving. Reported where one of the two values is given."""
-    for name in _WITHIN_READY:
+    for name in WITHIN_READY:
         value: float = getattr(merged, name)
         if value < merged.ready:
             continue
         problem = f"{name} is {show_duration(value)} and ready is {show_duration(merged.ready)}, which must cover it"
         for culprit in (name, "ready"):
             if culprit in section.model_fields_set:
-                yield document.mistake((*key, culprit), problem, f"Make {name} less than ready.")
+                yield entry.mistake(("timeouts", culprit), problem, f"Make {name} less than ready.")
                 break
 
 
-def _relay_timeouts(section: RelayTimeoutsSection, document: Document) -> Iterator[Mistake]:
-    merged = relay_timeouts(section)
+def _relay_timeouts(declared: Declaration) -> Iterator[Mistake]:
+    merged = relay_timeouts(declared.main.relay.timeouts)
     if merged.client_hello > merged.identify:
         hello, identify = show_duration(merged.client_hello), show_duration(merged.identify)
-        yield document.mistake(
+        yield declared.document.mistake(
             ("relay", "timeouts", "client_hello"),
             f"client_hello is {hello} and identify is {identify}, which must cover it",
             "Make client_hello at most identify.",
         )
 
 
-def _having(machines: list[MachineSection], key: str) -> Iterator[tuple[int, MachineSection]]:
-    return ((index, machine) for index, machine in enumerate(machines) if key in machine.model_fields_set)
-
-
-def _written(document: Document, index: int, key: str) -> bool:
-    """Whether the machine has this key in the file, right or wrong; yes for one that is no mapping at all."""
-    machines = document.data.get("machines") if isinstance(document.data, dict) else None
-    return not isinstance(machines, list) or not isinstance(machines[index], dict) or key in machines[index]
+def _pins_key(entry: Entry[OctopusSection] | Entry[MachineSection]) -> str:
+    return "thumbprints" if entry.section.thumbprints else "thumbprint"
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -1,82 +1,100 @@
-"""From a configuration file to a routing table, or to all of its mistakes."""
+"""From a configuration file, and those that it includes, to a routing table, or to all of their mistakes."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from routing import checks, reading, yaml_lines
-from routing.mistakes import ConfigurationError, Mistake
+from routing import checks, door_checks, files, reading, yaml_lines
+from routing.entries import Declaration, Entry
+from routing.merging import given, limits, pins, relay_timeouts, timeouts
+from routing.mistakes import ConfigurationError, WrongValueError
 from routing.schema import Configuration, MachineSection, OctopusSection
-from routing.table import Machine, Octopus, Places, Relay, RelayLimits, Table
-from routing.yaml_lines import Document, Key
-
-_MAX_BYTES = 16 * 1024 * 1024
+from routing.table import Machine, Octopus, Relay, RelayLimits, Table
 
 
 def load(path: Path) -> Table:
-    """The table of this file. Raises ConfigurationError with every mistake in it.
+    """The table of this file. Raises ConfigurationError with every mistake in it, and in the files that it includes.
 
-    Reads this file only: files that it names may be missing. Relative paths in it start at its folder; '~' means nothing.
+    Reads no other files: those that it names may be missing. Relative paths start at the folder of this file, in included
+    files too; '~' means nothing. It blocks while it reads, and may run in any thread.
     """
-    document = yaml_lines.parse(_text(path), path)
-    if document.broken:
-        raise ConfigurationError(document.mistakes)
-    configuration, mistakes = reading.read(document)
-    mistakes = [*document.mistakes, *mistakes, *checks.check(configuration, document)]
+    declared = _read(path)
+    mistakes = [*declared.mistakes, *checks.check(declared), *door_checks.check(declared)]
     if mistakes:
-        raise ConfigurationError(mistakes)
-    return _table(configuration, document)
+        raise ConfigurationError(mistakes, declared.files)
+    return _table(declared)
 
 
-def _text(path: Path) -> str:
+def _read(path: Path) -> Declaration:
+    """Raises ConfigurationError where the main file cannot be read at all."""
+    bounds = files.Bounds()
+    document = yaml_lines.parse(files.read_main(path, bounds), path)
+    if document.broken:
+        raise ConfigurationError(document.mistakes, [path])
+    main, mistakes = reading.read(document)
+    declared = Declaration(document, main, files=[path], mistakes=[*document.mistakes, *mistakes])
+    declared.octopus = [Entry(section, document, ("octopus", index)) for index, section in enumerate(main.octopus)]
+    declared.machines = [Entry(section, document, ("machines", index)) for index, section in enumerate(main.machines)]
+    for included in _included(declared):
+        if bounds.bytes < 0:
+            break  # said already: nothing more is read
+        declared.files.append(included)
+        _add_machines(declared, included, bounds)
+    return declared
+
+
+def _included(declared: Declaration) -> list[Path]:
+    """The files that the main one includes, each once, in the order of its patterns and then of their names."""
+    document = declared.document
+    found: dict[Path, None] = {}
+    for index, pattern in enumerate(declared.main.include):
+        key = document.known(("include", index))
+        try:
+            found |= dict.fromkeys(files.matching(pattern, document.file.parent))
+        except WrongValueError as error:
+            declared.complete = False
+            declared.mistakes.append(document.mistake(key, error.problem, error.remedy, pattern))
+    if len(found) > files.MAX_FILES:
+        declared.complete = False
+        problem = f"{len(found)} files, and {files.MAX_FILES} are the most"
+        declared.mistakes.append(document.mistake(("include",), problem, "Put several machines into each file."))
+        return []
+    return [*found]
+
+
+def _add_machines(declared: Declaration, path: Path, bounds: files.Bounds) -> None:
     try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise _unreadable(path, "no such file", "Check the path.") from None
-    except IsADirectoryError:
-        raise _unreadable(path, "a folder", "Name the configuration file in it.") from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise _unreadable(path, f"cannot be read: {reason}", "Check the path and who may read it.") from error
-    if len(data) > _MAX_BYTES:
-        raise _unreadable(path, f"more than {_MAX_BYTES} bytes", "Split this over several relays.")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise _unreadable(path, "not UTF-8", "Save the file as UTF-8.", line) from None
+        document = yaml_lines.parse(files.read_included(path, bounds), path)
+    except ConfigurationError as error:
+        declared.complete = False
+        declared.mistakes += error.mistakes
+        return
+    declared.mistakes += document.mistakes
+    if document.broken:
+        declared.complete = False
+        return
+    content, mistakes = reading.read_machines(document)
+    declared.mistakes += mistakes
+    declared.machines += [Entry(section, document, ("machines", index)) for index, section in enumerate(content.machines)]
 
 
-def _unreadable(path: Path, problem: str, remedy: str, line: int = 0) -> ConfigurationError:
-    return ConfigurationError([Mistake(path, line, "", None, problem, remedy)])
+def _table(declared: Declaration) -> Table:
+    folder = declared.document.file.absolute().parent
+    main = declared.main
+    octopus = {entry.section.name: _octopus(entry, folder) for entry in declared.octopus}
+    return Table(
+        relay=_relay(main, folder),
+        octopus=tuple(octopus.values()),
+        machines=tuple(_machine(main, entry, octopus, folder) for entry in declared.machines),
+        source=declared.document.file,
+        front=main.front.listen if "listen" in main.front.model_fields_set else None,
+        admin=main.admin.listen,
+        files=tuple(declared.files),
+    )
 
 
-def _table(configuration: Configuration, document: Document) -> Table:
-    folder = document.file.absolute().parent
-    octopus = {
-        entry.name: Octopus(
-            entry.name, checks.pins(entry), _below(folder, entry.identity), _places(document, ("octopus", index))
-        )
-        for index, entry in enumerate(configuration.octopus)
-    }
-    machines = [
-        _machine(configuration, section, octopus, folder, _places(document, ("machines", index)))
-        for index, section in enumerate(configuration.machines)
-    ]
-    relay = _relay(configuration, folder)
-    return Table(relay, tuple(octopus.values()), tuple(machines), document.file, files=(document.file,))
-
-
-def _octopus(section: OctopusSection, folder: Path, places: Places) -> Octopus:
-    return Octopus(section.name, checks.pins(section), _below(folder, section.identity), places)
-
-
-def _places(document: Document, entry: Key) -> Places:
-    written: Any = document.data
-    for part in entry:
-        written = written[part]
-    return Places(document.file, document.line(entry), {key: document.line((*entry, key)) for key in written})
+def _octopus(entry: Entry[OctopusSection], folder: Path) -> Octopus:
+    section = entry.section
+    return Octopus(section.name, pins(section), _below(folder, section.identity), entry.places)
 
 
 def _relay(configuration: Configuration, folder: Path) -> Relay:
@@ -86,26 +104,25 @@ def _relay(configuration: Configuration, folder: Path) -> Relay:
         state=folder / relay.state,
         access_log=None if relay.access_log == Path("-") else folder / relay.access_log,
         log_level=relay.log_level,
-        limits=replace(RelayLimits(), **checks.given(relay.limits)),
-        timeouts=checks.relay_timeouts(relay.timeouts),
+        limits=replace(RelayLimits(), **given(relay.limits)),
+        timeouts=relay_timeouts(relay.timeouts),
     )
 
 
-def _machine(
-    configuration: Configuration, section: MachineSection, octopus: dict[str, Octopus], folder: Path, places: Places
-) -> Machine:
-    defaults = configuration.defaults
+def _machine(main: Configuration, entry: Entry[MachineSection], octopus: dict[str, Octopus], folder: Path) -> Machine:
+    section, defaults = entry.section, main.defaults
     return Machine(
         name=section.name,
         tentacle=section.tentacle,
-        thumbprints=checks.pins(section),
+        thumbprints=pins(section),
         # Left out, it means the only entry there is: with several, that is a mistake.
         octopus=tuple(octopus[name] for name in section.octopus) or tuple(octopus.values()),
         door=section.port,
+        host=section.host,
         identity=_below(folder, section.identity),
-        limits=checks.limits(defaults.limits, section.limits),
-        timeouts=checks.timeouts(defaults.timeouts, section.timeouts),
-        places=places,
+        limits=limits(defaults.limits, section.limits),
+        timeouts=timeouts(defaults.timeouts, section.timeouts),
+        places=entry.places,
     )
 
 

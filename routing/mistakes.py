@@ -34,10 +34,18 @@ class Mistake:
 
 
 class ConfigurationError(Exception):
-    """A configuration cannot be used. `mistakes` has all that was found, by line; the text has one line for each."""
+    """A configuration cannot be used. The text has one line for each mistake.
 
-    def __init__(self, mistakes: Iterable[Mistake]) -> None:
-        self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line))
+    mistakes: all that was found, by file, and then by line. files: those that were read, in this order; a mistake in any
+    other one comes after them.
+    """
+
+    def __init__(self, mistakes: Iterable[Mistake], files: Iterable[Path] = ()) -> None:
+        self.files = tuple(files)
+        found = tuple(mistakes)
+        order = {file: index for index, file in enumerate((*self.files, *(mistake.file for mistake in found)))}
+        order |= {file: index for index, file in enumerate(self.files)}
+        self.mistakes = tuple(sorted(found, key=lambda mistake: (order[mistake.file], mistake.line)))
         super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
 
 

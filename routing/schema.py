@@ -1,234 +1,354 @@
 """What a configuration file may say: one model per section. What several values must be together is in checks.py.
 
-Values come as the text that was written (see yaml_lines), so each kind of value has its own reader here. A reader raises
-WrongValueError, which carries what to write instead.
+The descriptions here are those of the JSON schema, and of the tables in docs/configuration.md.
 """
 
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, ConfigDict, Field
 
-from certs.thumbprint import Thumbprint, ThumbprintError
-from routing import addresses, units
-from routing.addresses import Address
-from routing.mistakes import WrongValueError
+from routing import values
+from routing.addresses import LOOPBACK, Address
+from routing.table import Limits, RelayLimits, RelayTimeouts, Timeouts
+from routing.units import show_duration, show_size
+from routing.values import HOUR, MILLISECOND, MINUTE, duration
 
-T = TypeVar("T")
-
-LOG_LEVELS = ("debug", "info", "warning", "error")
-# Names become file names: see IdentityStore.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
-_NAME_REMEDY = "Write up to 64 letters, digits, dots, dashes and underscores, and no dot or dash in front."
-_PATH_REMEDY = "Write a path; a relative one starts at the folder of this file."
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
-_MAX_PATH = 4096
-_MINUTE = 60.0
-_HOUR = 3600.0
+ADMIN: Final = Address(LOOPBACK, 9933)
+_LATE_BACK = ": a Tentacle drops a connection that is idle for 1 minute, and a call may be lost to it"
+_LATE_FRONT = ": Octopus drops a connection that is idle for 9 minutes"
 _MAX_ENVELOPE = 2**31 - 1
+_OCTOPUS_EXAMPLE = {"name": "production", "thumbprint": "7E5A02D3C4B1968F7E5A02D3C4B1968F7E5A02F1"}
+_MACHINE_EXAMPLE = {
+    "name": "web01",
+    "tentacle": "https://web01.internal:10933",
+    "thumbprint": "54C0A1B2C3D4E5F60718293A4B5C6D7E8F90219D",
+    "port": 11001,
+}
+_PINNED: Final[dict[str, Any]] = {"oneOf": [{"required": ["thumbprint"]}, {"required": ["thumbprints"]}]}
+_HAS_DOOR: Final[dict[str, Any]] = {"anyOf": [{"required": ["port"]}, {"required": ["host"]}]}
 
 
-def _reader(read: Callable[[str], T], remedy: str) -> PlainValidator:
-    def validate(value: object) -> T:
-        if value is None:
-            raise WrongValueError("empty", remedy)
-        if not isinstance(value, str):
-            raise WrongValueError(f"{_kind(value)} where one value belongs", remedy)
-        return read(value)
+def about(
+    description: str,
+    *examples: object,
+    default: str | int | None = None,
+    absent: "Section | None" = None,
+    **more: Any,
+) -> Any:
+    """What a field means. examples: the first is what a message about a missing one shows. default: as it is written.
 
-    return PlainValidator(validate)
-
-
-def _kind(value: object) -> str:
-    return "a list" if isinstance(value, list) else "a mapping"
-
-
-def _list(remedy: str) -> BeforeValidator:
-    """One value is a list of one."""
-
-    def validate(value: object) -> object:
-        if value is None or value == []:
-            raise WrongValueError("empty", remedy)
-        if isinstance(value, dict):
-            raise WrongValueError("a mapping where a value or a list belongs", remedy)
-        return [value] if isinstance(value, str) else value
-
-    return BeforeValidator(validate)
-
-
-def _no_repeats(values: tuple[T, ...]) -> tuple[T, ...]:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise WrongValueError(f"{value} stands in the list twice", "Keep one of them.")
-    return values
-
-
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise WrongValueError("not a name", _NAME_REMEDY)
-    return text
-
-
-def _path(text: str) -> Path:
-    if not text or len(text) > _MAX_PATH or _CONTROL.search(text):
-        raise WrongValueError("not a path", _PATH_REMEDY)
-    if text.startswith("~"):
-        raise WrongValueError("'~' is not expanded", "Write the whole path.")
-    return Path(text)
-
-
-def _thumbprint(text: str) -> Thumbprint:
-    try:
-        return Thumbprint.parse(text)
-    except ThumbprintError as error:
-        raise WrongValueError(error.problem, error.remedy) from None
-
-
-def _version(text: str) -> int:
-    if text != "1":
-        raise WrongValueError("not a version of this file's format that this relay knows", "Write version: 1.")
-    return 1
-
-
-def _log_level(text: str) -> str:
-    if text not in LOG_LEVELS:
-        raise WrongValueError("not a log level", f"Write one of {', '.join(LOG_LEVELS)}.")
-    return text
-
-
-def _count(most: int) -> PlainValidator:
-    def read(text: str) -> int:
-        number = units.count(text)
-        if not 1 <= number <= most:
-            raise WrongValueError("out of range", f"Write a number from 1 to {most}.")
-        return number
-
-    return _reader(read, units.COUNT_REMEDY)
-
-
-def _size(most: int) -> PlainValidator:
-    def read(text: str) -> int:
-        number = units.size(text)
-        if not 1 <= number <= most:
-            raise WrongValueError("out of range", f"Write a size from 1 to {most} bytes.")
-        return number
-
-    return _reader(read, units.SIZE_REMEDY)
-
-
-def _duration(least: float, most: float, why: str = "") -> PlainValidator:
-    def read(text: str) -> float:
-        seconds = units.duration(text)
-        if not least <= seconds <= most:
-            bounds = f"{units.show_duration(least)} to {units.show_duration(most)}"
-            raise WrongValueError(f"out of range{why if seconds > most else ''}", f"Write a duration from {bounds}.")
-        return seconds
-
-    return _reader(read, units.DURATION_REMEDY)
-
-
-def _ready(text: str) -> float:
-    seconds = units.duration(text)
-    if seconds >= _MINUTE:
-        raise WrongValueError("too long: Octopus gives up after 60s", "Write less than 60s; 45s is the default.")
-    if seconds == 0:
-        raise WrongValueError("out of range", "Write more than 0s and less than 60s; 45s is the default.")
-    return seconds
-
-
-_THUMBPRINTS_REMEDY = f"{ThumbprintError.remedy} Several go into a list."
-_MILLISECOND = 0.001
-
-Name = Annotated[str, _reader(_name, _NAME_REMEDY)]
-Names = Annotated[tuple[Name, ...], _list("Write a list of names from the section octopus."), AfterValidator(_no_repeats)]
-Pin = Annotated[Thumbprint, _reader(_thumbprint, ThumbprintError.remedy)]
-Pins = Annotated[tuple[Pin, ...], _list(_THUMBPRINTS_REMEDY), AfterValidator(_no_repeats)]
-FilePath = Annotated[Path, _reader(_path, _PATH_REMEDY)]
+    absent: what a section is that is left out, one for all: nobody changes it. more: what the JSON schema says besides, and
+    checks.py checks.
+    """
+    if default is not None:
+        more["default"] = default
+    shared: dict[str, Any] = {} if absent is None else {"default_factory": lambda: absent}
+    return Field(description=description, examples=list(examples) or None, json_schema_extra=more, **shared)
 
 
 class Section(BaseModel):
-    """A mapping in the file. A key that is not declared is a mistake; `model_fields_set` has the keys that were given.
-
-    `examples` of a field is what a message about a missing one shows.
-    """
+    """A mapping in the file. A key that is not declared is a mistake; `model_fields_set` has the keys that were given."""
 
     # Assignments are validated for the sake of reading.py, which fills a section key by key when some are wrong.
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_assignment=True)
 
 
 class LimitsSection(Section):
-    connections: Annotated[int | None, _count(10_000)] = None
-    envelope: Annotated[int | None, _size(_MAX_ENVELOPE)] = None
+    connections: Annotated[
+        int | None,
+        values.count(10_000),
+        about(
+            "Connections to its Tentacle at once, for each octopus entry. At the limit a caller waits for one to become "
+            "free, in order; after `timeouts.ready` its connection is closed before the call: outcome `queue-timeout`, "
+            "metric `relay_back_connections`.",
+            default=Limits().connections,
+        ),
+    ] = None
+    envelope: Annotated[
+        int | None,
+        values.size(_MAX_ENVELOPE),
+        about(
+            "The size of one message when inflated, counted while inflating. Beyond it the connection ends: outcome "
+            "`caller-broke` or `tentacle-broke`, with the size in `detail`.",
+            default=show_size(Limits().envelope),
+        ),
+    ] = None
 
 
-_LATE_BACK = ": a Tentacle drops a connection that is idle for 1 minute, and a call may be lost to it"
-_LATE_FRONT = ": Octopus drops a connection that is idle for 9 minutes"
+def _default(section: Timeouts | RelayTimeouts, name: str) -> str:
+    return show_duration(getattr(section, name))
 
 
 class TimeoutsSection(Section):
-    ready: Annotated[float | None, _reader(_ready, units.DURATION_REMEDY)] = None
-    connect: Annotated[float | None, _duration(_MILLISECOND, _MINUTE)] = None
-    prove: Annotated[float | None, _duration(_MILLISECOND, _MINUTE)] = None
-    back_idle: Annotated[float | None, _duration(_MILLISECOND, 55.0, _LATE_BACK)] = None
-    front_idle: Annotated[float | None, _duration(1.0, _HOUR, _LATE_FRONT)] = None
+    ready: Annotated[
+        values.Ready,
+        about(
+            "From Octopus's wish to call until the Tentacle is ready: waiting for a connection, proving or dialling it, TLS, "
+            "identity. Octopus itself gives up after 60s. Outcomes `ready-timeout`, `queue-timeout`.",
+            default=_default(Timeouts(), "ready"),
+        ),
+    ] = None
+    connect: Annotated[
+        float | None,
+        duration(MILLISECOND, MINUTE),
+        about(
+            "Dialling a Tentacle: its name, TCP and TLS. Less than `ready`. Outcome `connect-timeout`.",
+            default=_default(Timeouts(), "connect"),
+        ),
+    ] = None
+    prove: Annotated[
+        float | None,
+        duration(MILLISECOND, MINUTE),
+        about(
+            "The answer of a connection that has been idle, before it is used again. Less than `ready`. Where no answer "
+            "comes, the same call gets another connection, or a new one.",
+            default=_default(Timeouts(), "prove"),
+        ),
+    ] = None
+    back_idle: Annotated[
+        float | None,
+        duration(MILLISECOND, 55.0, _LATE_BACK),
+        about(
+            "How long a connection to a Tentacle is kept between calls. Tentacles drop theirs after a minute.",
+            default=_default(Timeouts(), "back_idle"),
+        ),
+    ] = None
+    front_idle: Annotated[
+        float | None,
+        duration(1.0, HOUR, _LATE_FRONT),
+        about(
+            "How long Octopus may be silent between calls, or after the Tentacle is ready. Octopus drops its own after 9 "
+            "minutes. Where a Tentacle was ready: outcome `caller-silent`.",
+            default=_default(Timeouts(), "front_idle"),
+        ),
+    ] = None
 
 
 class RelayLimitsSection(Section):
-    connections: Annotated[int | None, _count(1_000_000)] = None
-    handshakes: Annotated[int | None, _count(1_000_000)] = None
+    connections: Annotated[
+        int | None,
+        values.count(1_000_000),
+        about(
+            "Callers at once. The next one is closed before TLS: refusal `connections`, metric `relay_connections`.",
+            default=RelayLimits().connections,
+        ),
+    ] = None
+    handshakes: Annotated[
+        int | None,
+        values.count(1_000_000),
+        about(
+            "TLS handshakes with callers that are started per second, no more than a tenth of a second's worth at once. The "
+            "next caller waits; where 256 wait, no more are accepted: metrics `relay_handshakes_delayed`, "
+            "`relay_handshakes_waiting`.",
+            default=RelayLimits().handshakes,
+        ),
+    ] = None
 
 
 class RelayTimeoutsSection(Section):
-    client_hello: Annotated[float | None, _duration(_MILLISECOND, _MINUTE)] = None
-    identify: Annotated[float | None, _duration(_MILLISECOND, _MINUTE)] = None
-    drain: Annotated[float | None, _duration(0.0, _HOUR)] = None
+    client_hello: Annotated[
+        float | None,
+        duration(MILLISECOND, MINUTE),
+        about(
+            "From a caller's connect to its whole ClientHello. At most `identify`. Refusal `hello-timeout`.",
+            default=_default(RelayTimeouts(), "client_hello"),
+        ),
+    ] = None
+    identify: Annotated[
+        float | None,
+        duration(MILLISECOND, MINUTE),
+        about(
+            "From connect until the caller has said who it is: TLS, preamble, identity. Refusal `identify-timeout`.",
+            default=_default(RelayTimeouts(), "identify"),
+        ),
+    ] = None
+    drain: Annotated[
+        float | None,
+        duration(0.0, HOUR),
+        about(
+            "How long a stopping relay waits for the calls in flight: outcome `stopped`. Callers meanwhile: refusal "
+            "`draining`.",
+            default=_default(RelayTimeouts(), "drain"),
+        ),
+    ] = None
 
 
 class RelaySection(Section):
-    name: Annotated[Name, Field(examples=["dc-east"])]
-    state: Annotated[FilePath, Field(examples=["/var/lib/relay-tentacle"])]
-    access_log: FilePath = Path("-")
-    log_level: Annotated[str, _reader(_log_level, f"Write one of {', '.join(LOG_LEVELS)}.")] = "info"
-    limits: RelayLimitsSection = RelayLimitsSection()
-    timeouts: RelayTimeoutsSection = RelayTimeoutsSection()
+    name: Annotated[values.Name, about("The name of this relay, in every line of both logs.", "dc-east")]
+    state: Annotated[
+        values.FilePath,
+        about(
+            "The folder of the identities that the relay makes, made with mode 0700; its parent must be there.",
+            "/var/lib/relay-tentacle",
+        ),
+    ]
+    access_log: Annotated[values.FilePath, about('A file, or "-" for standard output.', "access.jsonl", default="-")] = Path(
+        "-"
+    )
+    log_level: Annotated[
+        values.LogLevel, about("Of the operational log, which goes to standard error.", "info", default="info")
+    ] = "info"
+    limits: Annotated[RelayLimitsSection, about("Of the whole relay.", absent=RelayLimitsSection())]
+    timeouts: Annotated[RelayTimeoutsSection, about("Of the whole relay.", absent=RelayTimeoutsSection())]
 
 
 class OctopusSection(Section):
-    name: Annotated[Name, Field(examples=["production"])]
-    thumbprints: Pins = ()
-    thumbprint: Pins = ()
-    identity: Annotated[Path | None, _reader(_path, _PATH_REMEDY)] = None
+    model_config = ConfigDict(json_schema_extra=_PINNED)
+
+    name: Annotated[values.Name, about("The name of this entry. Upper and lower case do not make two names.", "production")]
+    thumbprints: Annotated[
+        values.Pins,
+        about(
+            "The thumbprint of this Octopus. Several while a certificate is being replaced: each of them is good. One "
+            "thumbprint belongs to one entry, and to no machine.",
+            _OCTOPUS_EXAMPLE["thumbprint"],
+        ),
+    ] = ()
+    thumbprint: Annotated[values.Pins, about("Another word for thumbprints.", _OCTOPUS_EXAMPLE["thumbprint"])] = ()
+    identity: Annotated[
+        values.OptionalPath,
+        about(
+            "What the Tentacles of this entry see, if it is not to be the relay's own: a PEM (key and certificate) or a PFX "
+            "without a password, outside the state folder.",
+            "production.pem",
+        ),
+    ] = None
+
+
+class FrontSection(Section):
+    listen: Annotated[
+        values.Door,
+        about(
+            "The shared door. The name that a caller sends (SNI) says which machine is meant: see `machines[].host`. A caller "
+            "without one, or with one that no machine has, is closed before a ServerHello. A port alone is of every "
+            "interface, IPv4 and IPv6.",
+            10933,
+            "10.0.0.1:10933",
+            "[::1]:10933",
+        ),
+    ]
+
+
+_OF_THIS_MACHINE = "Of this machine. What is not given here is that of `defaults`."
 
 
 class MachineSection(Section):
-    name: Annotated[Name, Field(examples=["web01"])]
+    model_config = ConfigDict(json_schema_extra={"allOf": [_PINNED, _HAS_DOOR]})
+
+    name: Annotated[values.Name, about("The name of this machine. Upper and lower case do not make two names.", "web01")]
     tentacle: Annotated[
-        Address,
-        _reader(addresses.tentacle, addresses.TENTACLE_REMEDY),
-        Field(examples=["https://web01.internal:10933"]),
+        values.TentacleAddress,
+        about(
+            "The address of the Tentacle: a name or an IP address (IPv6 in brackets). Without a port: 10933. `poll://` is "
+            "refused in this version.",
+            _MACHINE_EXAMPLE["tentacle"],
+            "https://[2001:db8::7]:10933",
+        ),
     ]
-    thumbprint: Pins = ()
-    thumbprints: Pins = ()
-    octopus: Names = ()
-    port: Annotated[Address, _reader(addresses.door, addresses.DOOR_REMEDY), Field(examples=["11001"])]
-    identity: Annotated[Path | None, _reader(_path, _PATH_REMEDY)] = None
-    limits: LimitsSection = LimitsSection()
-    timeouts: TimeoutsSection = TimeoutsSection()
+    thumbprint: Annotated[
+        values.Pins,
+        about(
+            "The thumbprint of the Tentacle. Several while its certificate is being replaced: each of them is good. Two "
+            "machines at one address have none in common.",
+            _MACHINE_EXAMPLE["thumbprint"],
+        ),
+    ] = ()
+    thumbprints: Annotated[values.Pins, about("Another word for thumbprint.", _MACHINE_EXAMPLE["thumbprint"])] = ()
+    octopus: Annotated[
+        values.Names,
+        about(
+            "Which octopus entries may call it. Where there is one entry only, it may be left out.",
+            "production",
+            ["production"],
+        ),
+    ] = ()
+    port: Annotated[
+        values.OptionalDoor,
+        about(
+            "A door of its own. A port alone is of every interface, IPv4 and IPv6. A machine needs `port` or `host`, and may "
+            "have both.",
+            11001,
+            "10.0.0.1:11001",
+            "[::1]:11001",
+        ),
+    ] = None
+    host: Annotated[
+        values.ServerName,
+        about(
+            "The name that means this machine at `front.listen`: the host of the URI that Octopus has for it. No wildcards; no "
+            "two machines have the same one.",
+            "web01.relay.corp",
+        ),
+    ] = None
+    identity: Annotated[
+        values.OptionalPath,
+        about(
+            "What Octopus sees, if it is not to be the relay's own: a PEM (key and certificate) or a PFX without a password, "
+            "outside the state folder. It is of this machine alone.",
+            "web01.pfx",
+        ),
+    ] = None
+    limits: Annotated[
+        LimitsSection, about("Of this machine. What is not given here is that of `defaults`.", absent=LimitsSection())
+    ]
+    timeouts: Annotated[
+        TimeoutsSection, about("Of this machine. What is not given here is that of `defaults`.", absent=TimeoutsSection())
+    ]
 
 
 class DefaultsSection(Section):
-    limits: LimitsSection = LimitsSection()
-    timeouts: TimeoutsSection = TimeoutsSection()
+    limits: Annotated[LimitsSection, about("Of each machine.", absent=LimitsSection())]
+    timeouts: Annotated[TimeoutsSection, about("Of each machine.", absent=TimeoutsSection())]
+
+
+class AdminSection(Section):
+    listen: Annotated[
+        values.AdminDoor,
+        about(
+            "Where metrics and health are served, without TLS and to whoever asks. A port alone is of 127.0.0.1. `none` "
+            "switches it off.",
+            "127.0.0.1:9933",
+            "none",
+            default=str(ADMIN),
+        ),
+    ] = ADMIN
+
+
+_MACHINES_ABOUT = "The machines: one entry for each Tentacle."
 
 
 class Configuration(Section):
-    version: Annotated[int, _reader(_version, "Write version: 1.")] = 1
-    relay: Annotated[RelaySection, Field(examples=["{name: dc-east, state: /var/lib/relay-tentacle}"])]
-    octopus: Annotated[list[OctopusSection], Field(examples=["[{name: production, thumbprints: [...]}]"])]
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["machines"]}, {"required": ["include"]}]})
+
+    version: Annotated[values.Version, about("The version of this file's format.", 1, default=1)] = 1
+    relay: Annotated[RelaySection, about("The relay itself.", {"name": "dc-east", "state": "/var/lib/relay-tentacle"})]
+    octopus: Annotated[
+        list[OctopusSection],
+        about("The Octopus servers that may call, at least one.", [_OCTOPUS_EXAMPLE], minItems=1),
+    ]
+    # Left out, it is a section without keys. One that is there and empty is a mistake.
+    front: Annotated[FrontSection, about("The door that machines share.")] = FrontSection.model_construct()
     machines: Annotated[
         list[MachineSection],
-        Field(examples=["[{name: web01, tentacle: 'https://...', thumbprint: ..., port: 11001}]"]),
+        about(f"{_MACHINES_ABOUT} It may be left out, or be empty, where there is an `include`.", [_MACHINE_EXAMPLE]),
+    ] = []
+    include: Annotated[
+        values.Patterns,
+        about(
+            "Files with more machines, relative to the folder of this file. `*`, `?` and `[...]` may stand in the file's "
+            "name: such a pattern may match nothing, a plain name must be there.",
+            "machines.d/*.yaml",
+            ["machines.d/*.yaml", "kiosks.yaml"],
+        ),
+    ] = ()
+    defaults: Annotated[
+        DefaultsSection, about("For every machine that does not say otherwise.", absent=DefaultsSection.model_validate({}))
     ]
-    defaults: DefaultsSection = DefaultsSection()
+    admin: Annotated[AdminSection, about("Metrics and health.", absent=AdminSection())]
+
+
+class MachinesFile(Section):
+    """An included file."""
+
+    machines: Annotated[list[MachineSection], about(f"{_MACHINES_ABOUT} It may be empty.", [_MACHINE_EXAMPLE])]

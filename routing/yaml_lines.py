@@ -94,6 +94,8 @@ def _explained(problem: str, text: str, line: int) -> tuple[str, str]:
     indent = written[: len(written) - len(written.lstrip())]
     if "\t" in indent:
         return "a tab in the indentation, which YAML does not allow", "Write spaces instead."
+    if "expected alphabetic or numeric character" in problem:  # of an alias or an anchor
+        return "a text that begins with '*' or '&' and has no quotes", "Put it in quotes, such as '*.yaml'."
     if "nesting depth" in problem:  # libyaml 0.2.6 has a limit of its own, and looks so far ahead that it may come first
         return _TOO_DEEP
     return f"not YAML: {problem}", "Check the indentation, colons, quotes and brackets here and on the line before."
@@ -191,7 +193,9 @@ class _Builder:
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         raise _BrokenError(
-            _line(event), f"an alias, *{(event.anchor or '')[:40]}", "Write the value out: aliases are not supported."
+            _line(event),
+            f"an alias, *{(event.anchor or '')[:40]}",
+            "Write the value out, or in quotes if it is to begin with '*': aliases are not supported.",
         )
 
     def _put(self, value: object, event: yaml.Event) -> Key:

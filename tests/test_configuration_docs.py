@@ -3,24 +3,36 @@
 import re
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import main
 from relay.outcomes import Outcome, Refusal
 from routing.load import load
-from routing.schema import Configuration, Section
+from routing.reference import places, renewed, tables
+from routing.schema import ADMIN, Configuration, Section
 from routing.table import Limits, RelayLimits, RelayTimeouts, Timeouts
 from routing.units import show_duration, show_size
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "configuration.md").read_text()
-SAMPLE = TEXT.partition("```yaml\n")[2].partition("```")[0]
+SAMPLE, INCLUDED = re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+RANGED = ("relay.limits", "relay.timeouts", "machines[].limits", "machines[].timeouts")
 
 
 def table(start: str) -> list[list[str]]:
     """The rows of the table whose heading starts so, without its heading."""
     text = TEXT.partition(start)[2].partition("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
+
+
+def rows(place: str) -> list[tuple[str, str, str]]:
+    """Key, what to write and default of each row in the table of a section."""
+    found = re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \| `?([^|`]*)`? \|", tables()[place], re.MULTILINE)
+    assert found
+    return found
 
 
 def keys(model: type[Section]) -> set[str]:
@@ -33,52 +45,67 @@ def keys(model: type[Section]) -> set[str]:
     return found
 
 
-def test_the_sample_is_fine(tmp_path: Path) -> None:
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    (tmp_path / "machines.d").mkdir()
+    (tmp_path / "machines.d" / "more.yaml").write_text(INCLUDED)
     (tmp_path / "relay.yaml").write_text(SAMPLE)
-    done = CliRunner().invoke(main, ["check", "--config", str(tmp_path / "relay.yaml")])
+    return tmp_path / "relay.yaml"
+
+
+def test_the_sample_is_fine(sample: Path) -> None:
+    done = CliRunner().invoke(main, ["check", "--config", str(sample)])
     assert (done.exit_code, done.stderr) == (0, "")
+    assert [machine.name for machine in load(sample).machines] == ["web01", "web02", "web03"]
 
 
 def test_the_sample_has_every_key() -> None:
-    assert set(re.findall(r"\b([a-z_]+):", SAMPLE)) >= keys(Configuration)
+    assert set(re.findall(r"\b([a-z_]+):", SAMPLE + INCLUDED)) >= keys(Configuration)
 
 
-def test_the_samples_defaults_are_the_defaults(tmp_path: Path) -> None:
-    (tmp_path / "relay.yaml").write_text(SAMPLE.partition("    limits: {connections: 5}")[0] + SAMPLE.partition("9m}")[2])
-    loaded = load(tmp_path / "relay.yaml")
-    [machine] = loaded.machines
+def test_the_samples_defaults_are_the_defaults(sample: Path) -> None:
+    loaded = load(sample)
+    machine = loaded.machines[1]
     assert (machine.limits, machine.timeouts) == (Limits(), Timeouts())
     assert (loaded.relay.limits, loaded.relay.timeouts) == (RelayLimits(), RelayTimeouts())
-    assert (loaded.relay.access_log, loaded.relay.log_level) == (None, "info")
+    assert (loaded.relay.access_log, loaded.relay.log_level, loaded.admin) == (None, "info", ADMIN)
+
+
+def test_its_tables_are_those_of_the_schema() -> None:
+    assert renewed(TEXT) == TEXT, "run: python -m routing.reference docs/configuration.md"
+
+
+def test_it_has_the_table_of_every_section_once() -> None:
+    assert sorted(places(TEXT)) == sorted(tables())
 
 
 def test_the_tables_have_every_limit_with_its_default() -> None:
     limits = {
-        "limits.connections": str(Limits().connections),
-        "limits.envelope": show_size(Limits().envelope),
+        "machines[].limits.connections": str(Limits().connections),
+        "machines[].limits.envelope": show_size(Limits().envelope),
         "relay.limits.connections": str(RelayLimits().connections),
         "relay.limits.handshakes": str(RelayLimits().handshakes),
     }
-    timeouts = {f"timeouts.{name}": show_duration(getattr(Timeouts(), name)) for name in Timeouts.__slots__}
-    timeouts |= {f"relay.timeouts.{name}": show_duration(getattr(RelayTimeouts(), name)) for name in RelayTimeouts.__slots__}
-    tables = TEXT.partition("## Limits")[2].partition("## Timeouts")
-    for text, expected in ((tables[0], limits), (tables[2].partition("## ")[0], timeouts)):
-        assert dict(re.findall(r"^\| `([a-z_.]+)` \| (\w+) \|", text, re.MULTILINE)) == expected
+    limits |= {f"machines[].timeouts.{name}": show_duration(getattr(Timeouts(), name)) for name in Timeouts.__slots__}
+    limits |= {f"relay.timeouts.{name}": show_duration(getattr(RelayTimeouts(), name)) for name in RelayTimeouts.__slots__}
+    found = {f"{place}.{name}": default for place in RANGED for name, _, default in rows(place)}
+    assert found == limits
 
 
 def test_the_ranges_are_the_ranges(tmp_path: Path) -> None:
     """One step outside is a mistake, and the ends are not."""
     machine = f"{{name: w, tentacle: 'https://w', thumbprint: {'B' * 40}, port: 1, %s}}"
-    places = {
-        "limits": (machine % "limits: {%s: %s}", ""),
-        "timeouts": (machine % "timeouts: {ready: 59s, %s: %s}", ""),
+    shapes = {
+        "machines[].limits": (machine % "limits: {%s: %s}", ""),
+        "machines[].timeouts": (machine % "timeouts: {ready: 59s, %s: %s}", ""),
         "relay.limits": (machine % "", ", limits: {%s: %s}"),
         "relay.timeouts": (machine % "", ", timeouts: {identify: 1m, %s: %s}"),
     }
-    ranges = re.findall(r"^\| `([a-z_.]+)\.([a-z_]+)` \| \w+ \| (\w+) to (\w+)", TEXT, re.MULTILINE)
-    assert len(ranges) == 11  # all but ready
+    ranges = [(place, key, *values.removesuffix(" bytes").split(" to ")) for place in RANGED for key, values, _ in rows(place)]
+    ranges.remove(("machines[].timeouts", "ready", "more than 0s, less than 60s"))
+    assert len(ranges) == 11
     for place, key, least, most in ranges:
-        in_machine, in_relay = places[place]
+        in_machine, in_relay = shapes[place]
         for value, fine in [(least, True), (most, True), (below(least), False), (above(most), False)]:
             machines = in_machine % (key, value) if "%s" in in_machine else in_machine
             relay = in_relay % (key, value) if in_relay else ""
@@ -95,7 +122,7 @@ def test_the_ranges_are_the_ranges(tmp_path: Path) -> None:
 
 
 def below(value: str) -> str:
-    return {"1": "0", "1ms": "0ms", "1s": "999ms", "0s": "-1s"}[value]
+    return {"1": "0", "1ms": "0ms", "1s": "999ms", "0ms": "-1ms"}[value]
 
 
 def above(value: str) -> str:

@@ -45,6 +45,11 @@ class AccessLog:
         self._second = -1
         self._stamp = ""
 
+    def write_to(self, writer: LineWriter) -> LineWriter:
+        """Writes there from now on; where it wrote until now."""
+        before, self._writer = self._writer, writer
+        return before
+
     def write(self, call: Call) -> None:
         """Writes the line of an exchange that has ended."""
         now = time.time()

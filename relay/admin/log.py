@@ -11,6 +11,7 @@ from relay.clock import Clock
 
 SUMMARY: Final = 10.0  # seconds between two lines about the same kind of refusal
 _KINDS: Final = 1000  # kinds that are told apart in that time
+_NUMBERS: Final = logging.getLevelNamesMapping()
 
 Log = structlog.typing.FilteringBoundLogger
 
@@ -27,17 +28,39 @@ class _Logger:
     debug = info = warning = error = critical = exception = msg
 
 
-def make_log(writer: LineWriter, level: str, **fields: Any) -> Log:
-    """A logger of this level (debug, info, warning, error) whose lines all carry these fields."""
+class Threshold:
+    """The level (debug, info, warning, error) from which on lines are written. It may change at any time."""
+
+    def __init__(self, level: str) -> None:
+        self.level = level
+
+    @property
+    def level(self) -> str:
+        return self._level
+
+    @level.setter
+    def level(self, level: str) -> None:
+        self._level, self._least = level, _NUMBERS[level.upper()]
+
+    def __call__(self, logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        """A processor of structlog's."""
+        if _NUMBERS[method.upper()] < self._least:
+            raise structlog.DropEvent
+        return event
+
+
+def make_log(writer: LineWriter, level: str | Threshold, **fields: Any) -> Log:
+    """A logger whose lines all carry these fields."""
     return structlog.wrap_logger(  # type: ignore[no-any-return]  # structlog types it by the class that it is given
         _Logger(writer),
         processors=[
+            Threshold(level) if isinstance(level, str) else level,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.dict_tracebacks,
             structlog.processors.JSONRenderer(serializer=_dump),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         **fields,
     )
 

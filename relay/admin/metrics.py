@@ -3,7 +3,7 @@
 A call costs a few additions here; prometheus_client's own counters would cost ten times that, for locks that nobody needs.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -36,12 +36,17 @@ class Metrics(Collector):
         self._machines: dict[str, _OfMachine] = {}
         self._refusals = dict.fromkeys(Refusal, 0)
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
+        self._counters: list[tuple[str, str, str, Mapping[str, int]]] = []
         self.accept_pauses = 0
         registry.register(self)
 
     def gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """Adds a number that is read when it is asked for."""
         self._gauges.append((name, documentation, read))
+
+    def counter(self, name: str, documentation: str, label: str, counts: Mapping[str, int]) -> None:
+        """Adds numbers that are counted elsewhere, one for each value of a label."""
+        self._counters.append((name, documentation, label, counts))
 
     def ended(self, call: Call) -> None:
         """An exchange is over."""
@@ -92,3 +97,8 @@ class Metrics(Collector):
         )
         for name, documentation, read in self._gauges:
             yield GaugeMetricFamily(name, documentation, value=read())
+        for name, documentation, label, counts in self._counters:
+            counted = CounterMetricFamily(name, documentation, labels=(label,))
+            for value, count in counts.items():
+                counted.add_metric((value,), count)
+            yield counted

@@ -3,7 +3,7 @@
 DIALLING --pinned--> IDENTIFYING --MX-SERVER--> LEASED --whole reply--> IDLE --next lease--> PROVING --PROCEED--> LEASED
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, Protocol
 
@@ -100,6 +100,11 @@ class BackConnection:
         self.state = _IDENTIFYING
         link.write(self._codec.send(Unit.PREAMBLE))
         link.write(self._codec.send(Unit.CLIENT_IDENTITY))
+
+    def shows(self, pins: Iterable[Thumbprint]) -> bool:
+        """Whether its Tentacle has shown a certificate of one of these pins."""
+        shown = self.link.peer_certificate if self.link else None
+        return shown is not None and any(pin.matches(shown) for pin in pins)
 
     def prove(self) -> None:
         """Asks an idle one whether it still lives; connection_ready() or connection_lost() follows."""

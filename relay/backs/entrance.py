@@ -13,7 +13,7 @@ from OpenSSL import SSL
 from certs.thumbprint import Thumbprint
 from relay.backs.poller import PollerConnection
 from relay.backs.polling import PollingBack
-from relay.outcomes import Refusal
+from relay.outcomes import RELAY_DRAINS, Refusal, SentAway
 from relay.transport.connection import TLSConnection
 from relay.transport.loop import Loop
 from routing.subscriptions import same_for_all
@@ -42,6 +42,8 @@ class PollingEntrance:
         self._context = context
         self._house = house
         self._callers: set[PollerConnection] = set()  # until they are identified
+        self.barred: SentAway | None = None
+        """Why whoever comes is sent away, while that is so."""
 
     def __len__(self) -> int:
         """How many have not been identified yet."""
@@ -95,7 +97,7 @@ class PollingEntrance:
             if now - connection.since > identify:
                 connection.refuse(Refusal.IDENTIFY_TIMEOUT, f"not identified within {identify:.0f} s")
 
-    def drain(self) -> None:
+    def drain(self, why: SentAway = RELAY_DRAINS) -> None:
         """Whoever is not identified goes. Those that are belong to their backs."""
         for connection in list(self._callers):
-            connection.refuse(Refusal.DRAINING, "the relay is draining")
+            connection.refuse(why.refusal, why.detail)

@@ -9,10 +9,11 @@ Rules:
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from OpenSSL import SSL
 
+from certs.thumbprint import Thumbprint
 from relay.backs.connection import BackConnection, State
 from relay.call import Call
 from relay.clock import Timer
@@ -69,6 +70,7 @@ class ListeningBack:
         self._queue: deque[ListeningLease] = deque()
         self._prove_timer: Timer | None = None
         self._idle_timer: Timer | None = None
+        self._retired = False
         self._stopped = False
 
     def __len__(self) -> int:
@@ -148,14 +150,13 @@ class ListeningBack:
             connection.close(Close.FIN)
         else:
             connection.rest()
-            if self._stopped:
-                connection.close(Close.FIN)
-            else:
-                self._idle.append(connection)
-                if self._idle_timer is None:
-                    self._watch_idle()
+            self._idle.append(connection)
+            if self._idle_timer is None:
+                self._watch_idle()
         if self._queue:
             self._serve_queue()
+        if self._retired:
+            self._close_all_idle()
 
     def _drop(self, lease: ListeningLease, close: Close) -> None:
         self._forget_deadline(lease)
@@ -254,11 +255,27 @@ class ListeningBack:
         for connection in idle:
             connection.close(Close.FIN)
 
+    def retire(self) -> None:
+        """No connection is kept from now on; whoever has a claim is served to the end of its exchange."""
+        self._retired = True
+        self._close_all_idle()
+
     def stop(self) -> None:
-        """No connection is kept from now on; exchanges in flight go on until they are ended one by one."""
+        """Whoever waits gets no connection any more, either; exchanges in flight go on until they are ended one by one."""
         self._stopped = True
+        self.retire()
+        if self._prove_timer:
+            self._prove_timer.cancel()
+            self._prove_timer = None
+
+    def _close_all_idle(self) -> None:
         self.close_idle()
-        for timer in (self._prove_timer, self._idle_timer):
-            if timer:
-                timer.cancel()
-        self._prove_timer = self._idle_timer = None
+        if self._idle_timer:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+
+    def holders_without(self, pins: Iterable[Thumbprint]) -> set[LeaseHolder]:
+        """Whoever has a claim and no connection to a Tentacle that has shown a certificate of these pins."""
+        pins = tuple(pins)
+        unpinned = {lease.holder for lease in self._queue}
+        return unpinned | {lease.holder for connection, lease in self._leases.items() if not connection.shows(pins)}

@@ -1,40 +1,158 @@
 """``relay-tentacle check``, and what all commands share that read the configuration."""
 
+import json
 import sys
 from pathlib import Path
+from typing import Any, Final
 
 import click
 
 from relay.cli.exits import MISUSE
+from relay.cli.tables import print_table
+from routing.addresses import Address
 from routing.load import load
-from routing.mistakes import ConfigurationError
-from routing.table import Table
+from routing.mistakes import ConfigurationError, Mistake
+from routing.table import Machine, Octopus, Place, Table
+
+DEFAULT: Final = Path("/etc/relay-tentacle/relay.yaml")
 
 config_option = click.option(
     "--config",
     "-c",
     type=click.Path(path_type=Path),
-    default=Path("/etc/relay-tentacle/relay.yaml"),
+    default=DEFAULT,
     show_default=True,
     help="The configuration file.",
 )
 
 
 def load_or_exit(config: Path) -> Table:
-    """The routing table, or all mistakes of the file, and exit code 2."""
+    """The routing table, or all mistakes of the files, and exit code 2."""
     try:
         return load(config)
     except ConfigurationError as error:
-        for mistake in error.mistakes:
-            click.echo(str(mistake), err=True)
-        count = len(error.mistakes)
-        click.echo(f"relay-tentacle: {count} mistake{'s' if count > 1 else ''} in {config}; nothing was done", err=True)
+        _report(config, error)
         sys.exit(MISUSE)
+
+
+def _report(config: Path, error: ConfigurationError) -> None:
+    for mistake in error.mistakes:
+        click.echo(str(mistake), err=True)
+    count = len(error.mistakes)
+    click.echo(f"relay-tentacle: {count} mistake{'s' if count > 1 else ''} in {config}; nothing was done", err=True)
 
 
 @click.command()
 @config_option
-def check(config: Path) -> None:
-    """Check the configuration, and report all its mistakes at once."""
-    table = load_or_exit(config)
-    click.echo(f"{config}: fine; machines: {len(table.machines)}, octopus entries: {len(table.octopus)}")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, an object.")
+@click.option("--quiet", "-q", is_flag=True, help="Print mistakes only.")
+def check(config: Path, as_json: bool, quiet: bool) -> None:
+    """Check the configuration: report all its mistakes at once, or say what it declares.
+
+    Exit code 2: it has mistakes. Files that it names, such as identities, are not looked at; those that it includes are.
+    """
+    try:
+        table = load(config)
+    except ConfigurationError as error:
+        if as_json:
+            click.echo(json.dumps(_mistaken(config, error), indent=2))
+        else:
+            _report(config, error)
+        sys.exit(MISUSE)
+    if as_json:
+        click.echo(json.dumps(_fine(table), indent=2))
+    elif not quiet:
+        _print(table)
+
+
+def _print(table: Table) -> None:
+    counts = f"machines: {len(table.machines)}, octopus entries: {len(table.octopus)}, files: {len(table.files)}"
+    click.echo(f"{table.source}: fine; {counts}")
+    if not table.machines:
+        click.echo("There are no machines yet: the relay starts, and has nothing to relay.")
+    click.echo(f"front.listen: {_door(table.front) or 'none'}")
+    click.echo(f"admin.listen: {_door(table.admin) or 'none'}")
+    if table.machines:
+        click.echo()
+        columns = ("MACHINE", "PORT", "HOST", "TENTACLE", "OCTOPUS", "DECLARED AT")
+        print_table(columns, [_as_row(machine) for machine in table.machines])
+
+
+def _as_row(machine: Machine) -> tuple[str, ...]:
+    octopus = ", ".join(octopus.name for octopus in machine.octopus)
+    place = str(machine.places.of("name"))
+    return machine.name, _door(machine.door) or "-", machine.host or "-", f"https://{machine.tentacle}", octopus, place
+
+
+def _door(address: Address | None) -> str:
+    """As it is written in a file."""
+    return str(address).removeprefix(":") if address else ""
+
+
+def _mistaken(config: Path, error: ConfigurationError) -> dict[str, Any]:
+    return {
+        "ok": False,
+        "config": str(config),
+        "files": [str(file) for file in error.files],
+        "counts": {"mistakes": len(error.mistakes), "machines": None, "octopus": None, "files": len(error.files)},
+        "mistakes": [_mistake(mistake) for mistake in error.mistakes],
+        "relay": None,
+        "front": None,
+        "admin": None,
+        "octopus": None,
+        "machines": None,
+    }
+
+
+def _fine(table: Table) -> dict[str, Any]:
+    counts = {"mistakes": 0, "machines": len(table.machines), "octopus": len(table.octopus), "files": len(table.files)}
+    return {
+        "ok": True,
+        "config": str(table.source),
+        "files": [str(file) for file in table.files],
+        "counts": counts,
+        "mistakes": [],
+        "relay": table.relay.name,
+        "front": _door(table.front) or None,
+        "admin": _door(table.admin) or None,
+        "octopus": [_octopus(octopus) for octopus in table.octopus],
+        "machines": [_machine(machine) for machine in table.machines],
+    }
+
+
+def _mistake(mistake: Mistake) -> dict[str, Any]:
+    return {
+        "file": str(mistake.file),
+        "line": mistake.line or None,
+        "where": mistake.where or None,
+        "value": mistake.value,
+        "problem": mistake.problem,
+        "remedy": mistake.remedy,
+        "text": str(mistake),
+    }
+
+
+def _octopus(octopus: Octopus) -> dict[str, Any]:
+    return {
+        "name": octopus.name,
+        "thumbprints": [str(thumbprint) for thumbprint in octopus.thumbprints],
+        "identity": str(octopus.identity) if octopus.identity else None,
+        **_declared(octopus.places.of("name")),
+    }
+
+
+def _machine(machine: Machine) -> dict[str, Any]:
+    return {
+        "name": machine.name,
+        "tentacle": f"https://{machine.tentacle}",
+        "thumbprints": [str(thumbprint) for thumbprint in machine.thumbprints],
+        "octopus": [octopus.name for octopus in machine.octopus],
+        "port": _door(machine.door) or None,
+        "host": machine.host,
+        "identity": str(machine.identity) if machine.identity else None,
+        **_declared(machine.places.of("name")),
+    }
+
+
+def _declared(place: Place) -> dict[str, Any]:
+    return {"file": str(place.file), "line": place.line}

@@ -8,7 +8,9 @@ import click
 from relay.cli.configuration import check
 from relay.cli.demo import demo
 from relay.cli.identity import identity
+from relay.cli.init import init
 from relay.cli.run import run
+from relay.cli.schema import schema
 from relay.version import VERSION
 
 
@@ -33,5 +35,5 @@ def open_standard_descriptors() -> None:
             setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8", closefd=False))  # Python has None there
 
 
-for command in (run, check, identity, demo):
+for command in (run, init, check, schema, identity, demo):
     main.add_command(command)

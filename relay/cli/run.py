@@ -2,6 +2,7 @@
 
 import gc
 import signal
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -13,15 +14,16 @@ from twisted.internet.defer import Deferred
 from certs.errors import CertificateError
 from certs.identity import Identity
 from certs.store import IdentityStore
-from relay.admin.access_log import AccessLog
-from relay.admin.log import Log, make_log
+from relay.admin.log import Log
 from relay.admin.metrics import Metrics
+from relay.admin.outputs import Outputs
 from relay.admin.twisted_log import observe_twisted
-from relay.admin.writer import STANDARD_ERROR, STANDARD_OUTPUT, DescriptorSink, FileSink, LineWriter
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import fail
 from relay.clock import keep_monotonic
-from relay.service import RelayService, StartError
+from relay.errors import StartError
+from relay.reload import Reloader
+from relay.service import RelayService
 from relay.transport.listener import raise_descriptor_limit
 
 _OTHER_DESCRIPTORS: Final = 100  # of doors, logs and the reactor itself
@@ -36,6 +38,7 @@ def run(config: Path) -> None:
     """Run the relay in the foreground.
 
     SIGTERM and SIGINT let the calls in flight end, for as long as relay.timeouts.drain says; a second one stops at once.
+    SIGHUP reads the configuration again, and runs by it if there is no mistake in it.
     """
     table = load_or_exit(config)
     from twisted.internet import reactor as installed
@@ -44,46 +47,45 @@ def run(config: Path) -> None:
     keep_monotonic(reactor)
     reactor.suggestThreadPoolSize(LOOKUPS)
     descriptors = raise_descriptor_limit()
-    writer = LineWriter(reactor, DescriptorSink(STANDARD_ERROR))
-    log = make_log(writer, table.relay.log_level, relay=table.relay.name)
+    try:
+        outputs = Outputs(reactor, table.relay)
+    except StartError as error:
+        fail(str(error))
+    log = outputs.log
     observe_twisted(log)
     _check_descriptors(log, descriptors, table.relay.limits.connections)
 
     def made(identity: Identity, path: Path) -> None:
-        log.warning("made a new identity", name=identity.name, file=str(path), thumbprint=str(identity.thumbprint))
+        _say(reactor, log, "made a new identity", name=identity.name, file=str(path), thumbprint=str(identity.thumbprint))
 
     def warn(text: str) -> None:
-        log.warning("a private key is open to others", detail=text)
+        _say(reactor, log, "a private key is open to others", detail=text)
 
-    def trouble(error: OSError | None, lost: int) -> None:
-        if error:
-            log.error("the access log cannot be written", error=error.strerror or str(error), lost=lost)
-        else:
-            log.warning("the access log is written again", lost=lost)
-
-    try:
-        sink = FileSink(table.relay.access_log) if table.relay.access_log else DescriptorSink(STANDARD_OUTPUT)
-    except OSError as error:
-        where = table.relay.access_log or "on standard output"
-        fail(f"cannot write the access log {where}: {error.strerror}. Name another file in relay.access_log.")
-    access_writer = LineWriter(reactor, sink, trouble=trouble)
-    access_log = AccessLog(table.relay.name, access_writer)
     metrics = Metrics(CollectorRegistry())
-    metrics.gauge("relay_lost_log_lines", "Lines of the log that could not be written.", lambda: writer.lost)
-    metrics.gauge("relay_lost_access_lines", "Lines of the access log that could not be written.", lambda: access_writer.lost)
+    metrics.gauge("relay_lost_log_lines", "Lines of the log that could not be written.", lambda: outputs.lost)
+    metrics.gauge("relay_lost_access_lines", "Lines of the access log that could not be written.", lambda: outputs.lost_access)
     try:
         store = IdentityStore(table.relay.state, made, warn)
-        service = RelayService(reactor, table, store, log, access_log, metrics)
+        service = RelayService(reactor, table, store, log, outputs.access_log, metrics)
         service.start()
     except (CertificateError, StartError) as error:
-        writer.close()
+        outputs.close()
         fail(str(error))
-    _Ending(reactor, service, log).install()
+    service.finished = reactor.stop
+    service.follow(outputs)
+    _Signals(reactor, service, Reloader(reactor, config, service, log, metrics)).install()
     log.info("running", machines=len(table.machines), config=str(config))
     gc.freeze()  # what was made to start lives as long as the process: no collection need look at it again
     reactor.run(installSignalHandlers=False)
-    for each in (access_writer, writer):  # in this order: the first may have to say in the second that lines were lost
-        each.close()
+    outputs.close()
+
+
+def _say(reactor: Any, log: Log, event: str, **fields: str) -> None:
+    """A warning, from whichever thread: a reload reads identities in one of its own."""
+    if threading.current_thread() is threading.main_thread():
+        log.warning(event, **fields)
+    else:
+        reactor.callFromThread(log.warning, event, **fields)
 
 
 def _check_descriptors(log: Log, there: int, connections: int) -> None:
@@ -100,47 +102,29 @@ def _check_descriptors(log: Log, there: int, connections: int) -> None:
         )
 
 
-class _Ending:
-    """What signals do: the first drains, the second stops. A hang-up changes nothing."""
+class _Signals:
+    """What signals do: the first to end drains, the second stops; a hang-up reloads."""
 
-    def __init__(self, reactor: Any, service: RelayService, log: Log) -> None:
+    def __init__(self, reactor: Any, service: RelayService, reloader: Reloader) -> None:
         self._reactor = reactor
         self._service = service
-        self._log = log
-        self._signals = 0
-        self._stopped = False
+        self._reloader = reloader
+        self._ends = 0
 
     def install(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signalled)
+            signal.signal(number, self._ended)
         signal.signal(signal.SIGHUP, self._hung_up)
 
     def _hung_up(self, number: int, frame: FrameType | None) -> None:
-        text = "SIGHUP does nothing in this version: restart the relay to read a changed configuration"
-        self._reactor.callFromThread(self._log.warning, text)
+        self._reactor.callFromThread(lambda: Deferred.fromCoroutine(self._reloader.reload()))
 
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self._act)
+    def _ended(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._end)
 
-    def _act(self) -> None:
-        self._signals += 1
-        if self._signals == 1:
-            Deferred.fromCoroutine(self._drain())  # an error of ours in it is Twisted's to log, and ours to stop behind
-        elif self._signals == 2:
-            self._stop()
-
-    async def _drain(self) -> None:
-        try:
-            await self._service.drain()
-        finally:
-            self._stop()
-
-    def _stop(self) -> None:
-        """Once: stopping the service ends a drain under way, which comes here too."""
-        if self._stopped:
-            return
-        self._stopped = True
-        try:
+    def _end(self) -> None:
+        self._ends += 1
+        if self._ends == 1:
+            self._service.start_drain()
+        else:
             self._service.stop()
-        finally:
-            self._reactor.stop()

@@ -1,27 +1,43 @@
-"""A door of its own for one machine: a listening port, and the callers who came in by it."""
+"""A listening port, and the callers who came to it until their handshake begins. Each one's ClientHello says where it goes."""
 
+import contextlib
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-from OpenSSL import SSL
-
-from relay.call import Call
-from relay.exchange import Back
-from relay.fronts.listening import ListeningFront
-from relay.outcomes import Refusal
+from relay.outcomes import RELAY_DRAINS, Refusal, SentAway
 from relay.transport.arrival import HELLO_CLOSED, HELLO_LATE, Arrival
-from relay.transport.clienthello import ClientHello
-from relay.transport.connection import TLSConnection, prepare_socket
+from relay.transport.clienthello import LARGEST, ClientHello
+from relay.transport.connection import prepare_socket
 from relay.transport.listener import Listener
 from relay.transport.loop import Loop
-from routing.table import Machine, Octopus, RelayTimeouts
+from routing.addresses import Address
+from routing.table import RelayTimeouts
 
-GATE_FULL = 256  # callers that wait for their handshake, beyond which no more are accepted
+GATE_FULL: Final = 256  # callers that wait for their handshake, beyond which no more are accepted
+_REASONS: Final = {HELLO_LATE: Refusal.HELLO_TIMEOUT, HELLO_CLOSED: Refusal.LEFT_EARLY}
+
+
+class Route(Protocol):
+    """A machine as it is served."""
+
+    barred: SentAway | None
+    """Why whoever comes is sent away, while that is so."""
+
+    def enter(self, sock: socket.socket, peer: str, opened: float) -> None:
+        """A caller whose ClientHello waits in the socket, which belongs to the route from now on. opened: when it came."""
+
+    def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
+        """A caller was turned away."""
 
 
 class House(Protocol):
-    """What stands behind all doors: it counts, and it knows the backs."""
+    """What stands behind all doors."""
+
+    @property
+    def timeouts(self) -> RelayTimeouts:
+        """Those in force."""
 
     def admit(self) -> bool:
         """Counts one more caller's connection; False where there are too many."""
@@ -32,47 +48,48 @@ class House(Protocol):
     def starved(self, error: OSError) -> None:
         """There was no descriptor for a caller; accepting pauses."""
 
-    def back(self, machine: Machine, octopus: Octopus) -> Back:
-        """Where the machine's Tentacle is had from, for calls of this Octopus."""
-
-    def ended(self, call: Call) -> None:
-        """An exchange is over."""
-
     def refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
-        """A caller was turned away, or left."""
+        """A caller was turned away, or left. machine: empty where nobody knows which one it came for."""
 
 
-class PortDoor:
-    """See above. context gives the TLS context that shows the machine's identity; it is made on first use."""
+Guide = Callable[[ClientHello], Route | SentAway]
+"""Where a caller goes who begins so."""
 
-    def __init__(
-        self,
-        loop: Loop,
-        sock: socket.socket,
-        machine: Machine,
-        timeouts: RelayTimeouts,
-        context: Callable[[], SSL.Context],
-        house: House,
-    ) -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Visitor:
+    sock: socket.socket
+    peer: str
+    opened: float
+
+
+class Door:
+    """See above. asked: where the configuration wants it; machine: whose door it is, empty where it is the shared one."""
+
+    def __init__(self, loop: Loop, sock: socket.socket, asked: Address, machine: str, guide: Guide, house: House) -> None:
         """sock: listening. The door owns it from now on."""
         self._loop = loop
-        self._timeouts = timeouts
-        self._context = context
         self._house = house
-        self._arrivals: dict[Arrival, tuple[socket.socket, str]] = {}  # until their handshake begins
-        self._fronts: set[ListeningFront] = set()
-        self.clock = loop.reactor
-        self.machine = machine
-        self.draining = False
+        self._arrivals: dict[Arrival, _Visitor] = {}  # until their handshake begins
         self._listener = Listener(loop.reactor, sock, self._accepted, self._busy, house.starved)
+        self.socket = sock
+        self.asked = asked
+        self.lead(machine, guide)
+
+    def lead(self, machine: str, guide: Guide) -> None:
+        """Whoever comes is guided so from now on, and whoever has come and not begun its handshake."""
+        self.machine = machine
+        self._guide = guide
 
     @property
     def address(self) -> tuple[str, int]:
+        """Where it listens."""
         return self._listener.address
 
-    def __len__(self) -> int:
-        """How many callers are in."""
-        return len(self._fronts) + len(self._arrivals)
+    @property
+    def arrivals(self) -> int:
+        """How many callers have come and not begun their handshake."""
+        return len(self._arrivals)
 
     # ---- coming in --------------------------------------------------------------------------------------------------
 
@@ -80,87 +97,76 @@ class PortDoor:
         return len(self._loop.gate) >= GATE_FULL
 
     def _accepted(self, sock: socket.socket, peer: str) -> None:
-        if not self._house.admit():
+        house = self._house
+        if not house.admit():
             sock.close()
-            self.refused(Refusal.CONNECTIONS, peer, "too many connections")
+            self._refused(Refusal.CONNECTIONS, peer, "too many connections")
             return
-        opened = self.clock.seconds()
+        opened = self._loop.reactor.seconds()
         try:
             prepare_socket(sock)
         except OSError as error:  # it has gone already
             sock.close()
-            self._house.departed()
-            self.refused(Refusal.LEFT_EARLY, peer, str(error))
+            house.departed()
+            self._refused(Refusal.LEFT_EARLY, peer, str(error))
             return
 
         def arrived(hello: ClientHello) -> None:
-            self._loop.gate.enter(lambda: self._begin(arrival, sock, peer, opened))
+            if self._find(arrival, hello) is not None:
+                self._loop.gate.enter(lambda: self._begin(arrival, hello))
 
         def failed(why: str) -> None:
             del self._arrivals[arrival]
-            self._house.departed()
-            reasons = {HELLO_LATE: Refusal.HELLO_TIMEOUT, HELLO_CLOSED: Refusal.LEFT_EARLY}
-            self.refused(reasons.get(why, Refusal.NOT_TLS), peer, why)
+            house.departed()
+            self._refused(_REASONS.get(why, Refusal.NOT_TLS), peer, why)
 
-        arrival = Arrival(self._loop.reactor, sock, self._timeouts.client_hello, arrived, failed)
-        self._arrivals[arrival] = sock, peer
+        arrival = Arrival(self._loop.reactor, sock, house.timeouts.client_hello, arrived, failed)
+        self._arrivals[arrival] = _Visitor(sock, peer, opened)
 
-    def _begin(self, arrival: Arrival, sock: socket.socket, peer: str, opened: float) -> None:
+    def _begin(self, arrival: Arrival, hello: ClientHello) -> None:
         """Its turn to shake hands has come."""
-        if self._arrivals.pop(arrival, None) is None:  # closed by a drain, while it waited
+        if arrival not in self._arrivals:  # closed by a drain, while it waited
             return
-        if self.clock.seconds() - opened > self._timeouts.identify:
-            sock.close()
+        route = self._find(arrival, hello)  # again: a reload may have come between
+        if route is None:
+            return
+        visitor = self._arrivals.pop(arrival)
+        if self._loop.reactor.seconds() - visitor.opened > self._house.timeouts.identify:
+            visitor.sock.close()
             self._house.departed()
-            self.refused(Refusal.IDENTIFY_TIMEOUT, peer, "it had to wait too long for its handshake (relay.limits.handshakes)")
+            late = "it had to wait too long for its handshake (relay.limits.handshakes)"
+            route.refused(Refusal.IDENTIFY_TIMEOUT, visitor.peer, late)
             return
-        front = ListeningFront(self, peer, opened)
-        front.link = link = TLSConnection(self._loop, sock, self._context(), front)
-        link.closed = self._house.departed
-        self._fronts.add(front)
-        link.accept()
+        route.enter(visitor.sock, visitor.peer, visitor.opened)
 
-    # ---- what fronts ask and say ------------------------------------------------------------------------------------
+    def _find(self, arrival: Arrival, hello: ClientHello) -> Route | None:
+        """Where it goes; None where it was sent away: closed before a ServerHello (wire.md 11.1)."""
+        found = self._guide(hello)
+        if isinstance(found, SentAway):
+            why, refused = found, self._refused
+        elif found.barred:
+            why, refused = found.barred, found.refused
+        else:
+            return found
+        visitor = self._arrivals.pop(arrival)
+        with contextlib.suppress(OSError):
+            visitor.sock.recv(LARGEST)  # a close with unread bytes would be a reset
+        visitor.sock.close()
+        self._house.departed()
+        refused(why.refusal, visitor.peer, why.detail)
+        return None
 
-    def back(self, octopus: Octopus) -> Back:
-        return self._house.back(self.machine, octopus)
+    def _refused(self, refusal: Refusal, peer: str, detail: str) -> None:
+        self._house.refused(refusal, self.machine, peer, detail)
 
-    def ended(self, call: Call) -> None:
-        self._house.ended(call)
+    # ---- the end ----------------------------------------------------------------------------------------------------
 
-    def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
-        self._house.refused(refusal, self.machine.name, peer, detail)
-
-    def left(self, front: ListeningFront) -> None:
-        self._fronts.discard(front)
-
-    # ---- time, and the end ------------------------------------------------------------------------------------------
-
-    def check(self, now: float) -> None:
-        """Looks for whoever has waited too long; to be called now and then."""
-        for front in list(self._fronts):
-            front.check(now, self._timeouts.identify)
-
-    @property
-    def busy(self) -> int:
-        """How many exchanges are in flight."""
-        return sum(front.busy for front in self._fronts)
-
-    def drain(self) -> None:
-        """No caller comes in any more; those without a call go now, the others after it."""
-        self.draining = True
+    def stop(self, why: SentAway = RELAY_DRAINS) -> None:
+        """No caller comes in any more, and those who have not begun their handshake go."""
         self._listener.stop()
         arrivals, self._arrivals = self._arrivals, {}
-        for arrival, (sock, peer) in arrivals.items():
+        for arrival, visitor in arrivals.items():
             if not arrival.stop():  # it waits for its handshake, and nobody else has the socket
-                sock.close()
+                visitor.sock.close()
             self._house.departed()
-            self.refused(Refusal.DRAINING, peer, "the relay is draining")
-        for front in list(self._fronts):
-            front.drain()
-
-    def stop(self) -> None:
-        """Everybody goes now."""
-        self.drain()
-        for front in list(self._fronts):
-            front.stop()
+            self._refused(why.refusal, visitor.peer, why.detail)

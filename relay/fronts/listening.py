@@ -7,19 +7,20 @@ Rules:
 4. Between exchanges a front holds nothing but its connection.
 """
 
+from collections.abc import Container
 from typing import Protocol
 
 from certs.thumbprint import Thumbprint
 from relay.call import Call
 from relay.clock import Clock
-from relay.exchange import Back, Close, Exchange
+from relay.exchange import Back, Close, Exchange, LeaseHolder
 from relay.exchange import State as ExchangeState
 from relay.halibut.connection import Connection
 from relay.halibut.errors import RemoteProtocolError
 from relay.halibut.events import Line, Part, Unit
 from relay.halibut.limits import Limits
 from relay.halibut.roles import Role, State
-from relay.outcomes import Refusal
+from relay.outcomes import NOT_TRUSTED_NOW, RELAY_DRAINS, Outcome, Refusal, SentAway
 from relay.page import PAGE
 from relay.transport.errors import HandshakeError
 from relay.transport.interface import Link
@@ -27,10 +28,9 @@ from routing.table import Machine, Octopus
 
 
 class Door(Protocol):
-    """Where the caller came in."""
+    """The machine that the caller came for, as it is served now."""
 
     machine: Machine
-    draining: bool
 
     @property
     def clock(self) -> Clock:
@@ -61,6 +61,7 @@ class ListeningFront:
         self._exchange: Exchange | None = None
         self._since = opened
         self._heard = False
+        self._last = False  # it closes behind this call
         self._closed = False
         self.link: Link
 
@@ -119,7 +120,7 @@ class ListeningFront:
         if self._certificate is None:
             self._refuse(Refusal.NO_CERTIFICATE, "it showed no certificate")
             return
-        self._octopus = self._door.machine.octopus_of(self._certificate)
+        self._octopus = self._known_as()
         if self._octopus is None:
             self._refuse(
                 Refusal.UNTRUSTED, f"it showed {Thumbprint.of(self._certificate)}, which is of no Octopus of this machine"
@@ -173,7 +174,7 @@ class ListeningFront:
         self._exchange = None
         self._since = self._door.clock.seconds()
         if close is Close.KEEP:
-            if self._door.draining:
+            if self._last:
                 self._close(Close.FIN)
         elif close is not Close.GONE:
             self._close(close)
@@ -185,26 +186,63 @@ class ListeningFront:
         """It has an exchange, which has a back or waits for one."""
         return self._exchange is not None
 
+    @property
+    def octopus(self) -> str:
+        """The name of its octopus entry; empty where it was not judged yet."""
+        return self._octopus.name if self._octopus else ""
+
+    @property
+    def trusted(self) -> bool:
+        """The machine trusts it, by the settings in force, or has not judged it yet."""
+        return self._octopus is None or self._known_as() is not None
+
+    def holds(self, leases: Container[LeaseHolder | None]) -> bool:
+        """Whether its exchange is among these."""
+        return self._exchange in leases
+
     def check(self, now: float, identify: float) -> None:
         """Closes what has waited too long; to be called now and then. identify: seconds for all up to the identity."""
         machine = self._door.machine
         if self._exchange:
             self._exchange.check_progress(now, machine.timeouts.front_idle)
-        elif self._codec.state in (State.PREAMBLE, State.IDENTITY):
+        elif self._new:
             if now - self._since > identify:
                 self._refuse(Refusal.IDENTIFY_TIMEOUT, f"not identified within {identify:.0f} s")
         elif now - self._since > machine.timeouts.front_idle:
             self._close(Close.FIN)
 
-    def drain(self) -> None:
+    # ---- what operators do ------------------------------------------------------------------------------------------
+
+    def drain(self, why: SentAway = RELAY_DRAINS) -> None:
         """Closes it, unless a call is in flight: then its end will."""
         exchange = self._exchange
-        if exchange is None and self._codec.state in (State.PREAMBLE, State.IDENTITY):
-            self._refuse(Refusal.DRAINING, "the relay is draining")
+        if exchange is None and self._new:
+            self._refuse(why.refusal, why.detail)
         elif exchange is None:
             self._close(Close.FIN)
         elif exchange.state is ExchangeState.ACQUIRING:
-            exchange.stop()
+            exchange.stop(why.outcome, why.detail)
+        else:
+            self._last = True
+
+    def settle(self, stays: bool) -> None:
+        """The machine's settings have changed: it is judged by the new ones, and no call begins without their trust.
+
+        stays: the connection may go on as it is. Otherwise it closes behind its call, the first one if there was none yet:
+        nobody is sent away because of a reload.
+        """
+        if self._octopus:
+            octopus = self._known_as()
+            if octopus is None:
+                self.drain(NOT_TRUSTED_NOW)
+                return
+            self._octopus = octopus
+        if stays:
+            return
+        if self._exchange or self._new:
+            self._last = True
+        else:
+            self._close(Close.FIN)
 
     def stop(self) -> None:
         """Closes it now, whatever it does."""
@@ -214,6 +252,23 @@ class ListeningFront:
         self._close(Close.FIN)
         if cut:  # the process may end before all that was written has gone out, and its FIN must not stand there (wire.md 5.7)
             self.link.abortConnection()
+
+    def cut(self, why: str) -> None:
+        """Closes it now, and nothing more goes out of what was written."""
+        reset = self.among_streams or self.link.unread > 0
+        if self._exchange:
+            self._exchange.stop(Outcome.CUT, why)
+        self._close(Close.FIN)
+        if reset:
+            self.link.abortConnection()
+
+    @property
+    def _new(self) -> bool:
+        """It has not said who it is."""
+        return self._codec.state in (State.PREAMBLE, State.IDENTITY)
+
+    def _known_as(self) -> Octopus | None:
+        return self._door.machine.octopus_of(self._certificate) if self._certificate else None
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 

@@ -19,13 +19,17 @@ class HandshakeGate:
 
     def __init__(self, clock: Clock, per_second: int) -> None:
         self._clock = clock
-        self._per_second = per_second
-        self._most = max(1.0, per_second * BURST)
+        self.pace(per_second)
         self._tokens = self._most
         self._filled = clock.seconds()
         self._queue: deque[Callable[[], None]] = deque()
         self._call: Timer | None = None
         self.delayed = 0
+
+    def pace(self, per_second: int) -> None:
+        """So many handshakes from now on."""
+        self._per_second = per_second
+        self._most = max(1.0, per_second * BURST)
 
     def __len__(self) -> int:
         """How many wait."""

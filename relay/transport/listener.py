@@ -3,7 +3,7 @@
 import errno
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -21,32 +21,42 @@ _ANY: Final = ""
 _log = Logger()
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
+def listening_socket(host: str, port: int, beside: Collection[socket.socket] = ()) -> socket.socket:
     """A bound, listening, nonblocking TCP socket. host: an address, or empty for every one, of both families if there are two.
 
-    Raises OSError.
+    beside: our own that listen on an address which overlaps with this one, and will be closed soon: they need not be closed
+    first, so that nobody is refused in between. Raises OSError.
     """
     if host == _ANY:
         if socket.has_dualstack_ipv6():
-            return _listen(socket.AF_INET6, ("::", port), dual=True)
-        return _listen(socket.AF_INET, ("0.0.0.0", port))  # noqa: S104 (every address is what was asked for)
+            return _listen(socket.AF_INET6, ("::", port), beside, dual=True)
+        return _listen(socket.AF_INET, ("0.0.0.0", port), beside)  # noqa: S104 (every address is what was asked for)
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    return _listen(family, address)
+    return _listen(family, address, beside)
 
 
-def _listen(family: socket.AddressFamily, address: Any, dual: bool = False) -> socket.socket:
+def _listen(family: socket.AddressFamily, address: Any, beside: Collection[socket.socket], dual: bool = False) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
+    shared = (sock, *beside) if beside else ()
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
+        _share(shared, 1)
         sock.bind(address)
         sock.listen(BACKLOG)
     except BaseException:
+        _share(shared, 0)
         sock.close()
         raise
+    _share(shared, 0)  # whoever comes later and asks for the port finds it in use, as ever
     return sock
+
+
+def _share(sockets: Collection[socket.socket], on: int) -> None:
+    for sock in sockets:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, on)
 
 
 @implementer(IReadDescriptor)

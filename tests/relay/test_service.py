@@ -65,8 +65,7 @@ def test_it_starts_whole_or_not_at_all(tmp_path: Path) -> None:
         with pytest.raises(StartError) as error:
             relay.service.start()
         assert str(error.value) == (
-            f"machine web02: cannot listen on {address}: Address already in use. "
-            "Free the port, or give the machine another one in `port`."
+            f"machine web02: cannot listen on {address}: Address already in use. Free the port, or write another one in `port`."
         )
         assert len(os.listdir("/proc/self/fd")) == before
         assert relay.service.doors == {}
@@ -87,8 +86,8 @@ def test_a_door_whose_address_is_not_here_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
-        (errno.EACCES, "Ports below 1024 need the right CAP_NET_BIND_SERVICE: grant it, or choose another one in `port`."),
-        (errno.EAFNOSUPPORT, "Give the machine another address or port in `port`."),
+        (errno.EACCES, "Ports below 1024 need the right CAP_NET_BIND_SERVICE: grant it, or write another one in `port`."),
+        (errno.EAFNOSUPPORT, "Write another address or port in `port`."),
     ],
 )
 def test_other_doors_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str) -> None:
@@ -246,12 +245,10 @@ async def test_two_octopus_servers_have_pools_of_their_own(tmp_path: Path, nothi
     """Their Tentacles see another identity for each."""
     relay = Service(tmp_path, ClockedReactor(), machine(), machine("web02", octopus=(PRODUCTION,)))
     relay.service.start()
-    first, second = machine(), machine("web02")
-    backs = [
-        relay.service.back(each, octopus) for each, octopus in [(first, PRODUCTION), (first, STAGING), (second, PRODUCTION)]
-    ]
+    first, second = relay.service.routes["web01"], relay.service.routes["web02"]
+    backs = [first.back(PRODUCTION), first.back(STAGING), second.back(PRODUCTION)]
     assert len({id(back) for back in backs}) == 3
-    assert relay.service.back(first, PRODUCTION) is backs[0]
+    assert first.back(PRODUCTION) is backs[0]
     relay.service.stop()
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.addresses import Address, door, overlap, own_hosts, tentacle
+from routing.addresses import ADMIN_REMEDY, Address, admin_door, door, overlap, own_hosts, server_name, tentacle
 from routing.mistakes import WrongValueError
 
 
@@ -105,6 +105,70 @@ def test_doors(text: str, host: str, port: int) -> None:
 def test_what_is_no_door(text: str, problem: str) -> None:
     with pytest.raises(WrongValueError) as raised:
         door(text)
+    assert raised.value.problem == problem
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("9933", Address("127.0.0.1", 9933)),
+        ("0.0.0.0:9933", Address("0.0.0.0", 9933)),
+        ("[::1]:1", Address("::1", 1)),
+        ("none", None),
+    ],
+)
+def test_where_metrics_are_served(text: str, expected: Address | None) -> None:
+    assert admin_door(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "off", "None", "no", "localhost:9933", "0", "::1:9933", "[::1]:0"])
+def test_where_no_metrics_can_be_served(text: str) -> None:
+    with pytest.raises(WrongValueError) as raised:
+        admin_door(text)
+    assert raised.value.remedy == ADMIN_REMEDY
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("web01", "web01"),
+        ("Web01.Relay.CORP.", "web01.relay.corp"),
+        ("a_b", "a_b"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("x" * 63 + ".y", "x" * 63 + ".y"),
+        ("1a.2b", "1a.2b"),
+    ],
+)
+def test_names_at_the_shared_door(text: str, name: str) -> None:
+    assert server_name(text) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "not a host name"),
+        (".", "not a host name"),
+        ("a..", "not a host name"),
+        (".a", "not a host name"),
+        ("a b", "not a host name"),
+        ("-a", "not a host name"),
+        ("a\n", "not a host name"),
+        ("x" * 64, "not a host name"),
+        (".".join(["x" * 63] * 4), "not a host name"),
+        ("*.relay", "a wildcard: one name means one machine"),
+        ("https://web01", "more than a host"),
+        ("web01:10933", "a port behind the name"),
+        ("10.0.0.1", "an IP address, for which callers send no name"),
+        ("::1", "an IP address, for which callers send no name"),
+        ("[::1]", "an IP address, for which callers send no name"),
+        ("10.0.0", "not an IPv4 address, and not a host name either"),
+        ("ü.corp", "the host name has letters beyond ASCII"),
+        ("\u212aelvin", "the host name has letters beyond ASCII"),
+    ],
+)
+def test_what_is_no_name_at_the_shared_door(text: str, problem: str) -> None:
+    with pytest.raises(WrongValueError) as raised:
+        server_name(text)
     assert raised.value.problem == problem
 
 

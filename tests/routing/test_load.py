@@ -10,7 +10,7 @@ from routing.load import load
 from routing.mistakes import ConfigurationError
 from routing.table import Limits, Machine, Octopus, Relay, RelayLimits, RelayTimeouts, Table, Timeouts
 
-A, B, C, D = ("A" * 40, "B" * 40, "C" * 40, "D" * 64)
+A, B, C, D, E = ("A" * 40, "B" * 40, "C" * 40, "D" * 64, "E" * 40)
 
 FULL = f"""\
 version: 1
@@ -39,7 +39,7 @@ machines:
   - name: web02
     tentacle: https://[2001:db8::2]:10934/
     thumbprints:
-      - {C}
+      - {E}
       - {D}
     octopus: staging
     port: "[::1]:11002"
@@ -108,7 +108,7 @@ def test_everything_that_can_be_written(write: Callable[[str], Path], tmp_path: 
             Machine(
                 name="web02",
                 tentacle=Address("2001:db8::2", 10934),
-                thumbprints=(Thumbprint.parse(C), Thumbprint.parse(D)),
+                thumbprints=(Thumbprint.parse(E), Thumbprint.parse(D)),
                 octopus=(staging,),
                 door=Address("::1", 11002),
                 identity=None,
@@ -127,6 +127,7 @@ def test_everything_that_can_be_written(write: Callable[[str], Path], tmp_path: 
             ),
         ),
         source=Path("relay.yaml"),
+        admin=Address("127.0.0.1", 9933),
         files=(Path("relay.yaml"),),
     )
 
@@ -275,10 +276,12 @@ def test_after_broken_yaml_nothing_else_is_guessed(write: Callable[[str], Path])
 
 def test_ten_thousand_machines_at_one_table(write: Callable[[str], Path]) -> None:
     head, _, _ = SMALL.partition("  - {name: web01")
-    lines = [f"  - {{name: web{n}, tentacle: 'https://web{n}', thumbprint: '{n:040X}', port: {1 + n}}}" for n in range(10_000)]
+    lines = [
+        f"  - {{name: web{n}, tentacle: 'https://web{n}', thumbprint: '{n:040X}', port: {10_001 + n}}}" for n in range(10_000)
+    ]
     table = load(write(head + "\n".join(lines)))
     assert len(table.machines) == 10_000
     machine = table.machine("web9999")
     assert machine is not None
-    assert machine.door == Address("", 10_000)
+    assert machine.door == Address("", 20_000)
     assert str(machine.places.of("port")) == f"relay.yaml:{len(head.splitlines()) + 10_000}"

@@ -39,6 +39,15 @@ def test_an_error_has_its_mistakes_by_line_and_one_a_line() -> None:
     assert str(error) == "relay.yaml:2: k: bad. Mend it.\nrelay.yaml:9: k: bad. Mend it."
 
 
+def test_mistakes_come_by_file_in_the_order_of_reading() -> None:
+    places = [("c.yaml", 1), ("b.yaml", 2), ("a.yaml", 9), ("a.yaml", 3), ("d.yaml", 1)]
+    mistakes = [Mistake(Path(file), line, "", None, "bad", "Mend it.") for file, line in places]
+    error = ConfigurationError(mistakes, [Path("a.yaml"), Path("b.yaml"), Path("c.yaml")])
+    found = [f"{mistake.file}:{mistake.line}" for mistake in error.mistakes]
+    assert found == ["a.yaml:3", "a.yaml:9", "b.yaml:2", "c.yaml:1", "d.yaml:1"]
+    assert error.files == (Path("a.yaml"), Path("b.yaml"), Path("c.yaml"))
+
+
 def test_a_wrong_value_says_problem_and_remedy() -> None:
     error = WrongValueError("bad", "Mend it.")
     assert (error.problem, error.remedy, str(error)) == ("bad", "Mend it.", "bad. Mend it.")

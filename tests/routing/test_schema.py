@@ -7,15 +7,15 @@ import pytest
 from routing.load import load
 from routing.mistakes import ConfigurationError
 
-A = "A" * 40
+A, B = "A" * 40, "B" * 40
 HINT = "Write 40 (SHA-1) or 64 (SHA-256) hexadecimal digits, as Octopus shows it."
 NAME = "Write up to 64 letters, digits, dots, dashes and underscores, and no dot or dash in front."
 URI = "Write https://HOST:PORT, such as https://web01.internal:10933."
 DOOR = "Write a port (11001), or an IP address and a port: 127.0.0.1:11001 or '[::1]:11001'."
-DURATION = "Write a whole number and a unit: 500ms, 30s, 5m or 1h."
+DURATION = "Write a number and a unit: 500ms, 30s, 5m, 1m30s or 1h."
 SIZE = "Write a whole number of bytes, or one with a unit: 64MiB, 10MB."
 PATH = "Write a path; a relative one starts at the folder of this file."
-MACHINE_KEYS = "name, tentacle, thumbprint, thumbprints, octopus, port, identity, limits, timeouts"
+MACHINE_KEYS = "name, tentacle, thumbprint, thumbprints, octopus, port, host, identity, limits, timeouts"
 
 GOOD = {
     "version": "1",
@@ -25,7 +25,7 @@ GOOD = {
     "octopus.thumbprint": A,
     "machine.name": "web01",
     "machine.tentacle": "https://web01",
-    "machine.thumbprint": A,
+    "machine.thumbprint": B,
     "machine.port": "11001",
 }
 
@@ -66,7 +66,11 @@ BAD: list[tuple[str, str | None, str]] = [
         ("1: version: 'one': not a version of this file's format that this relay knows. Write version: 1."),
     ),
     ("version", "", "1: version: empty. Write version: 1."),
-    ("front", "{listen: 10933}", "2: front: unknown key. Known here: version, relay, octopus, machines, defaults."),
+    (
+        "back",
+        "{listen: 10943}",
+        "2: back: unknown key. Known here: version, relay, octopus, front, machines, include, defaults, admin.",
+    ),
     ("machine", "[]", "2: machine: unknown key. Did you mean machines?"),
     ("relay.name", None, "2: relay.name: missing. Add name: dc-east"),
     ("relay.name", "", f"3: relay.name: empty. {NAME}"),
@@ -154,7 +158,11 @@ BAD: list[tuple[str, str | None, str]] = [
     ),
     ("machine.thumbprint", f"{A}0", f"13: machines[0].thumbprint: '{A}0': not a thumbprint: 41 characters. {HINT}"),
     ("machine.thumbprint", f"[{A}, G]", f"13: machines[0].thumbprint[1]: 'G': not a thumbprint: 1 character. {HINT}"),
-    ("machine.port", None, "11: machines[0].port: missing. Add port: 11001"),
+    (
+        "machine.port",
+        None,
+        "11: machines[0].port: missing, and so is host. Add port: 11001, or host: with a name at front.listen.",
+    ),
     ("machine.port", "0", f"14: machines[0].port: '0': not a port from 1 to 65535. {DOOR}"),
     ("machine.port", "65536", f"14: machines[0].port: '65536': not a port from 1 to 65535. {DOOR}"),
     (
@@ -164,7 +172,14 @@ BAD: list[tuple[str, str | None, str]] = [
     ),
     ("machine.octopus", "[]", "15: machines[0].octopus: empty. Write a list of names from the section octopus."),
     ("machine.octopus", "[one, one]", "15: machines[0].octopus: one stands in the list twice. Keep one of them."),
-    ("machine.host", "web01.relay", f"15: machines[0].host: unknown key. Known here: {MACHINE_KEYS}."),
+    (
+        "machine.host",
+        "web01.relay",
+        (
+            "15: machines[0].host: 'web01.relay': there is no front.listen, the door where callers name it. "
+            "Add front: {listen: 10933}, or give the machine a port."
+        ),
+    ),
     ("machine.allow", "[scripts]", f"15: machines[0].allow: unknown key. Known here: {MACHINE_KEYS}."),
     ("machine.limits", "{envelope: 1TB}", f"15: machines[0].limits.envelope: '1TB': not a size. {SIZE}"),
     (
@@ -213,7 +228,7 @@ BAD: list[tuple[str, str | None, str]] = [
         "{connect: 0s}",
         ("15: machines[0].timeouts.connect: '0s': out of range. Write a duration from 1ms to 1m."),
     ),
-    ("machine.timeouts", "{connect: 1.5s}", f"15: machines[0].timeouts.connect: '1.5s': not a duration. {DURATION}"),
+    ("machine.timeouts", "{connect: 1.5}", f"15: machines[0].timeouts.connect: '1.5': not a duration. {DURATION}"),
     (
         "machine.timeouts",
         "{back_idle: 56s}",
@@ -249,7 +264,7 @@ def test_one_wrong_value_or_key(key: str, value: str | None, said: str, tmp_path
     assert read({key: value}, tmp_path) == [said]
 
 
-@pytest.mark.parametrize("key", ["include", "admin", "back", "nodes", "passthrough", "connect", "proxy"])
+@pytest.mark.parametrize("key", ["back", "nodes", "passthrough", "connect", "proxy"])
 @pytest.mark.parametrize("section", ["", "relay.", "octopus.", "machine."])
 def test_keys_of_later_versions_are_unknown(section: str, key: str, tmp_path: Path) -> None:
     (said,) = read({section + key: "x"}, tmp_path)

@@ -9,6 +9,7 @@ from typing import Any
 from changes import Changes, turns
 from clocked_reactor import ClockedReactor
 from identities import identity
+from OpenSSL import SSL
 from tables import PRODUCTION, machine
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -18,11 +19,10 @@ from relay.backs.entrance import PollingEntrance
 from relay.backs.listening import ListeningBack
 from relay.backs.parked import ParkedBack
 from relay.backs.polling import PollingBack
-from relay.backs.polling_door import PollingDoor
 from relay.call import Call
 from relay.exchange import Back
 from relay.fronts.dials import DialGate
-from relay.fronts.door import PortDoor
+from relay.fronts.door import Door
 from relay.fronts.polling import PollingFront
 from relay.outcomes import NodeTrouble, Outcome, Refusal
 from relay.peers.octopus import Octopus
@@ -30,6 +30,7 @@ from relay.peers.poller import Poller
 from relay.peers.services import Service
 from relay.peers.tentacle import Tentacle
 from relay.peers.times import Times
+from relay.route import Route
 from relay.transport.listener import listening_socket
 from relay.transport.loop import Loop
 from relay.transport.proxy import Proxy
@@ -38,6 +39,7 @@ from routing.table import Machine, RelayTimeouts
 from routing.table import Octopus as OctopusEntry
 
 SUBSCRIPTION = "poll://sq-tentapoll/"
+DOOR = Address("127.0.0.1", 0)
 OCTOPUS = replace(PRODUCTION, thumbprints=(identity("octopus").thumbprint,))
 QUICK = Times(backoff_min=0.05, backoff_max=0.2, retry_pause=0.05)
 
@@ -81,10 +83,18 @@ class PollingSite:
         self.octopuses: list[Octopus] = []
         self.tentacles: list[Tentacle] = []
         self._doors: list[Any] = []
-        entrance = PollingEntrance(self.loop, lambda: server_context(identity("as octopus")), self)
-        self.polling_door = PollingDoor(self.loop, listening_socket("127.0.0.1", 0), RelayTimeouts(), entrance, self)
+        self._routes: list[Route] = []
+        entrance = self._entrance = PollingEntrance(self.loop, lambda: server_context(identity("as octopus")), self)
+        sock = listening_socket("127.0.0.1", 0)
+        self.polling_door = Door(self.loop, sock, DOOR, "", lambda hello: entrance, self)
 
-    # ---- the House of every door and front --------------------------------------------------------------------------
+    # ---- the House of every door, route and front -------------------------------------------------------------------
+
+    timeouts = RelayTimeouts()
+
+    @property
+    def faces(self) -> Any:
+        return _SiteFaces()
 
     def admit(self) -> bool:
         self.inside += 1
@@ -96,9 +106,6 @@ class PollingSite:
 
     def starved(self, error: OSError) -> None:
         raise AssertionError(error)
-
-    def back_of(self, machine: Machine, octopus: OctopusEntry) -> Back:
-        return self.back  # type: ignore[no-any-return]
 
     def ended(self, call: Call) -> None:
         self.calls.append(call)
@@ -180,14 +187,9 @@ class PollingSite:
 
     def dialling_octopus(self) -> Any:
         """Calls to the machine by the relay's door."""
-        door = PortDoor(
-            self.loop,
-            listening_socket("127.0.0.1", 0),
-            self.machine,
-            RelayTimeouts(),
-            lambda: server_context(identity("as tentacle")),
-            _AtDoor(self),
-        )
+        route = _SiteRoute(self.loop, self.machine, self)
+        door = Door(self.loop, listening_socket("127.0.0.1", 0), DOOR, "kiosk7", lambda hello: route, self)
+        self._routes.append(route)
         self._doors.append(door)
         return self.octopus().machine("127.0.0.1", door.address[1], str(identity("as tentacle").thumbprint))
 
@@ -255,9 +257,11 @@ class PollingSite:
         self.polling.stop()
         if self.pool:
             self.pool.stop()
-        self.polling_door.drain()
-        for door in self._doors:
+        self._entrance.drain()
+        for door in (self.polling_door, *self._doors):
             door.stop()
+        for route in self._routes:
+            route.stop()
         await turns()
         await self.advance(200)
         self.loop.stop()
@@ -267,10 +271,16 @@ class PollingSite:
         assert self.reactor.timers == []
 
 
-class _AtDoor:
-    """The site, as the House of a PortDoor."""
+class _SiteFaces:
+    """Faces of which only the machine's is asked for."""
 
-    def __init__(self, site: PollingSite) -> None:
-        self._site = site
-        self.admit, self.departed, self.starved = site.admit, site.departed, site.starved
-        self.ended, self.refused, self.back = site.ended, site.refused, site.back_of
+    def server(self, machine: str) -> SSL.Context:
+        return server_context(identity("as tentacle"))
+
+
+class _SiteRoute(Route):
+    """A Route whose Tentacle is the site's."""
+
+    def back(self, octopus: OctopusEntry) -> Back:
+        assert isinstance(self._house, PollingSite)
+        return self._house.back  # type: ignore[no-any-return]

@@ -76,9 +76,11 @@ def _context(method: int, who: str, version: int) -> SSL.Context:
     return context
 
 
-def client_hello() -> bytes:
-    """What a caller's TLS begins with."""
+def client_hello(name: str = "") -> bytes:
+    """What a caller's TLS begins with. name: whom it asks for by SNI, if anyone."""
     tls = SSL.Connection(_context(SSL.TLS_CLIENT_METHOD, "", 0), None)
+    if name:
+        tls.set_tlsext_host_name(name.encode("ascii"))
     tls.set_connect_state()
     with contextlib.suppress(SSL.WantReadError):
         tls.do_handshake()
@@ -97,10 +99,12 @@ class Peer:
         self._handshake()
 
     @classmethod
-    def dial(cls, address: tuple[str, int], who: str = "octopus", version: int = 0) -> "Peer":
-        """A caller. who: the party whose certificate it shows; empty for none."""
+    def dial(cls, address: tuple[str, int], who: str = "octopus", version: int = 0, name: str = "") -> "Peer":
+        """A caller. who: the party whose certificate it shows; empty for none. name: whom it asks for by SNI, if anyone."""
         sock = socket.create_connection(address, PATIENCE)
         tls = SSL.Connection(_context(SSL.TLS_CLIENT_METHOD, who, version), None)
+        if name:
+            tls.set_tlsext_host_name(name.encode("ascii"))
         tls.set_connect_state()
         return cls._made(sock, tls)
 

@@ -23,9 +23,10 @@ from relay.admin.log import make_log
 from relay.admin.metrics import Metrics
 from relay.admin.writer import FLUSH_AFTER, LineWriter
 from relay.halibut.lines import CLIENT_IDENTITY, PREAMBLE, SERVER_IDENTITY
+from relay.reload import Changes
 from relay.service import RelayService
 from routing.addresses import Address
-from routing.table import Machine
+from routing.table import Machine, Table
 
 OCTOPUS = replace(PRODUCTION, thumbprints=(identity("octopus").thumbprint,))
 REQUEST_ID = request()["Message"]["id"]
@@ -38,15 +39,22 @@ class Service:
 
     def __init__(self, folder: Path, reactor: Any, *machines: Machine, **options: Any) -> None:
         self._log, self._access = JsonLines(), JsonLines()
+        self._folder = folder
         self._reactor = reactor
         self.made: list[str] = []
         store = IdentityStore(folder / "state", lambda identity, path: self.made.append(identity.name), pytest.fail)
         self.registry = CollectorRegistry()
         log = make_log(LineWriter(reactor, self._log), "debug")
         access_log = AccessLog("dc-east", LineWriter(reactor, self._access))
-        self.service = RelayService(
-            reactor, table(folder, *machines, drain=DRAIN, **options), store, log, access_log, Metrics(self.registry)
-        )
+        self.service = RelayService(reactor, self.table(*machines, **options), store, log, access_log, Metrics(self.registry))
+
+    def table(self, *machines: Machine, **options: Any) -> Table:
+        """One for this relay: another configuration."""
+        return table(self._folder, *machines, **{"drain": DRAIN, **options})
+
+    def reload(self, *machines: Machine, now: bool = False, **options: Any) -> Changes:
+        """It runs by another configuration."""
+        return self.service.reload(self.table(*machines, **options), now)
 
     def log(self, event: str | None = None) -> list[dict[str, Any]]:
         """The lines of the log, those of one event or all."""
@@ -90,13 +98,18 @@ class Site:
 
     async def accept(self) -> TlsPeer:
         """The Tentacle takes a dial, and trusts it."""
+        tentacle = await self.take_dial()
+        await self.hears(tentacle, PREAMBLE + CLIENT_IDENTITY)
+        tentacle.write(SERVER_IDENTITY)
+        return tentacle
+
+    async def take_dial(self) -> TlsPeer:
+        """The Tentacle takes a dial, shakes hands and says nothing."""
         await self.street.spin(self.dialled)
         sock, _ = self._listener.accept()
         sock.setblocking(False)
         tentacle = TlsPeer(self.changes, sock, server_side("TLSv1.3", identity("tentacle")), listens=True)
         self.tentacles.append(tentacle)
-        await self.hears(tentacle, PREAMBLE + CLIENT_IDENTITY)
-        tentacle.write(SERVER_IDENTITY)
         return tentacle
 
     def dialled(self) -> bool:

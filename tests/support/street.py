@@ -27,9 +27,11 @@ class Street:
         assert sock.connect_ex(address) in (0, errno.EINPROGRESS)
         return sock
 
-    async def call(self, address: tuple[str, int], context: ssl.SSLContext | None = None, shakes: bool = True) -> TlsPeer:
-        """One that speaks TLS. shakes: it is expected to get through its handshake."""
-        peer = TlsPeer(self.changes, self.connect(address), context or client_side("TLSv1.3"))
+    async def call(
+        self, address: tuple[str, int], context: ssl.SSLContext | None = None, shakes: bool = True, name: str | None = None
+    ) -> TlsPeer:
+        """One that speaks TLS. shakes: it is expected to get through its handshake. name: whom it asks for by SNI."""
+        peer = TlsPeer(self.changes, self.connect(address), context or client_side("TLSv1.3"), name=name)
         self.callers.append(peer)
         if shakes:
             await self.changes.until(lambda: peer.shaken)

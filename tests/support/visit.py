@@ -28,7 +28,6 @@ class FakeDoor:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.draining = False
         self.clock = Clock()
         self.clock.advance(1000)
         self.asked: list[str] = []

@@ -5,15 +5,15 @@ import pytest
 from json_lines import JsonLines
 from twisted.internet.task import Clock
 
-from relay.admin.log import SUMMARY, Log, Repeats, make_log
+from relay.admin.log import SUMMARY, Log, Repeats, Threshold, make_log
 from relay.admin.writer import FLUSH_AFTER, LineWriter
-from routing.schema import LOG_LEVELS
+from routing.values import LOG_LEVELS
 
 
 class Lines:
     """A log, and what it says."""
 
-    def __init__(self, level: str = "debug") -> None:
+    def __init__(self, level: str | Threshold = "debug") -> None:
         self.clock = Clock()
         self.clock.advance(1000)
         self._sink = JsonLines()
@@ -49,6 +49,15 @@ def test_only_lines_of_the_level_and_above_are_written(level: str) -> None:
     for each in LOG_LEVELS:
         getattr(lines.log, each)("said")
     assert [line["level"] for line in lines.take()] == list(LOG_LEVELS[LOG_LEVELS.index(level) :])
+
+
+def test_the_level_may_change() -> None:
+    lines = Lines(threshold := Threshold("warning"))
+    lines.log.info("quiet")
+    threshold.level = "info"
+    lines.log.info("told")
+    assert threshold.level == "info"
+    assert [line["event"] for line in lines.take()] == ["told"]
 
 
 @pytest.mark.parametrize("value", ['" }\n{"event": "forged', "\x1b[2J", "\ud800", "é", "\u2028"])

@@ -100,3 +100,13 @@ def test_everything_says_what_it_is_and_nothing_that_a_caller_chooses_is_a_label
         assert not line.startswith("# HELP") or len(line.split(" ", 3)[3]) > 10
     labels = {label for line in text.splitlines() if "{" in line for label in line.split("{")[1].split("}")[0].split(",")}
     assert {label.partition("=")[0] for label in labels} == {"machine", "outcome", "direction", "reason"}
+
+
+def test_what_is_counted_elsewhere_is_scraped_as_it_is_then(scraped: Scraped) -> None:
+    counts = {"ok": 0, "failed": 0}
+    scraped.metrics.counter("relay_reloads", "Reloads.", "outcome", counts)
+    counts["failed"] += 2
+    assert (scraped.value("relay_reloads_total", outcome="ok"), scraped.value("relay_reloads_total", outcome="failed")) == (
+        0,
+        2,
+    )

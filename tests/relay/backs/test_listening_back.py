@@ -5,8 +5,9 @@ from dialled import Dials, proceeds, replies, take
 from fake_link import FIN, RST
 from halibut_bytes import REQUEST, RESPONSE, deflated, frame, reference, response
 from pool import BACK_IDLE, CONNECT, ID, PROVE, READY, Pool
-from tables import STRANGER
+from tables import STRANGER, TENTACLE
 
+from certs.thumbprint import Thumbprint
 from relay.exchange import Close
 from relay.halibut.lines import CLIENT_IDENTITY, END, NEXT, PREAMBLE, PROCEED
 from relay.transport.errors import DialError, HandshakeError
@@ -447,6 +448,41 @@ def test_what_nobody_uses_can_be_closed(pool: Pool) -> None:
     assert [(take(link), link.ended) for link in links] == [([END], FIN), ([END], FIN), ([], None)]
     assert holder.told == ["ready"]
     assert len(pool.back) == 1
+
+
+def test_a_retired_pool_serves_whoever_has_a_claim_and_keeps_nothing(dials: Dials) -> None:
+    pool = Pool(dials, connections=1)
+    first, link = pool.served()
+    second, third = pool.acquire("second"), pool.acquire("third")
+    pool.back.retire()
+    first.lease.release()
+    proceeds(link)
+    assert second.told == ["ready"]
+    second.lease.abort(Close.FIN)  # a connection that is ready and gets no request is not kept, and the next one dials
+    link = pool.dials[-1].identifies()
+    assert third.told == ["ready"]
+    third.sends_request()
+    take(link)
+    replies(link)
+    third.lease.release()
+    assert (take(link), link.ended) == ([END], FIN)
+    pool.check_nothing_is_left()
+
+
+def test_retiring_a_pool_gives_up_what_is_idle(pool: Pool) -> None:
+    [link] = pool.pooled()
+    pool.back.retire()
+    assert (take(link), link.ended) == ([END], FIN)
+    assert pool.clock.getDelayedCalls() == []
+
+
+def test_whose_tentacle_has_not_shown_one_of_these_pins(dials: Dials) -> None:
+    pool = Pool(dials, connections=2)
+    served, _ = pool.served()
+    dialling, waiting = pool.acquire("dialling"), pool.acquire("waiting")
+    ours, other = Thumbprint.of(TENTACLE), Thumbprint.of(STRANGER)
+    assert pool.back.holders_without([other, ours]) == {dialling, waiting}
+    assert pool.back.holders_without([other]) == {served, dialling, waiting}
 
 
 def test_a_stopped_pool_keeps_no_connection_and_no_timer(pool: Pool) -> None:

@@ -1,8 +1,11 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from jsonschema import Draft202012Validator, ValidationError
 
 from relay.cli.main import main
 
@@ -13,6 +16,7 @@ machines:
   - {{name: web01, tentacle: "https://web01", thumbprint: {"C" * 40}, port: 11001}}
   - {{name: web02, tentacle: "https://web02", thumbprint: {"D" * 40}, port: 11002}}
 """
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "json" / "check.json").read_text())
 Check = Callable[[str], Result]
 
 
@@ -33,7 +37,107 @@ def check(path: Path) -> Check:
 def test_a_file_without_mistakes(check: Check, path: Path) -> None:
     result = check(FINE)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == f"{path}: fine; machines: 2, octopus entries: 1\n"
+    assert result.stdout.splitlines() == [
+        f"{path}: fine; machines: 2, octopus entries: 1, files: 1",
+        "front.listen: none",
+        "admin.listen: 127.0.0.1:9933",
+        "",
+        f"MACHINE  PORT   HOST  TENTACLE             OCTOPUS     {'DECLARED AT'}",
+        f"web01    11001  -     https://web01:10933  production  {path}:4",
+        f"web02    11002  -     https://web02:10933  production  {path}:5",
+    ]
+
+
+def test_files_without_machines_so_far(check: Check, path: Path) -> None:
+    (path.parent / "machines.d").mkdir()
+    head, _, _ = FINE.partition("machines:")
+    result = check(head + "include: machines.d/*.yaml\nfront: {listen: '[::1]:10933'}\nadmin: {listen: none}\n")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        f"{path}: fine; machines: 0, octopus entries: 1, files: 1",
+        "There are no machines yet: the relay starts, and has nothing to relay.",
+        "front.listen: [::1]:10933",
+        "admin.listen: none",
+    ]
+
+
+@pytest.mark.parametrize("option", ["-q", "--quiet"])
+def test_quiet_says_mistakes_only(check: Check, path: Path, option: str) -> None:
+    check(FINE)
+    fine = CliRunner().invoke(main, ["check", "--config", str(path), option])
+    assert (fine.exit_code, fine.output) == (0, "")
+    check(FINE.replace("11002", "99999"))
+    wrong = CliRunner().invoke(main, ["check", "--config", str(path), option])
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert "99999" in wrong.stderr
+
+
+def as_json(path: Path) -> dict[str, Any]:
+    """What check --json prints, which is as its schema in the docs says."""
+    result = CliRunner().invoke(main, ["check", "--config", str(path), "--json"])
+    found: dict[str, Any] = json.loads(result.stdout)
+    assert (result.exit_code, result.stderr) == (0 if found["ok"] else 2, "")
+    Draft202012Validator(SCHEMA).validate(found)
+    return found
+
+
+def test_json_of_what_is_declared(check: Check, path: Path) -> None:
+    (path.parent / "more.yaml").write_text(
+        f"machines:\n  - {{name: web03, tentacle: 'https://[::1]:1', thumbprint: {'E' * 64}, host: Web03.x.,"
+        " identity: k.pem}\n"
+    )
+    check(FINE + "include: more.yaml\nfront: {listen: 10933}\nadmin: {listen: 9000}\n")
+    found = as_json(path)
+    assert found["counts"] == {"mistakes": 0, "machines": 3, "octopus": 1, "files": 2}
+    assert found["files"] == [str(path), str(path.parent / "more.yaml")]
+    assert (found["relay"], found["front"], found["admin"]) == ("dc-east", "10933", "127.0.0.1:9000")
+    [octopus] = found["octopus"]
+    assert octopus == {"name": "production", "thumbprints": ["A" * 40], "identity": None, "file": str(path), "line": 2}
+    assert [machine["port"] for machine in found["machines"]] == ["11001", "11002", None]
+    assert found["machines"][2] == {
+        "name": "web03",
+        "tentacle": "https://[::1]:1",
+        "thumbprints": ["E" * 64],
+        "octopus": ["production"],
+        "port": None,
+        "host": "web03.x",
+        "identity": str(path.parent / "k.pem"),
+        "file": str(path.parent / "more.yaml"),
+        "line": 2,
+    }
+
+
+def test_json_of_mistakes(check: Check, path: Path) -> None:
+    (path.parent / "more.yaml").write_text("machines: [\n")
+    check(FINE.replace("11002", "99999") + "include: more.yaml\n")
+    found = as_json(path)
+    first, second = found["mistakes"]
+    assert first == {
+        "file": str(path),
+        "line": 5,
+        "where": "machines[1].port",
+        "value": "99999",
+        "problem": "not a port from 1 to 65535",
+        "remedy": "Write a port (11001), or an IP address and a port: 127.0.0.1:11001 or '[::1]:11001'.",
+        "text": first["text"],
+    }
+    assert first["text"].startswith(f"{path}:5: machines[1].port: '99999': not a port")
+    assert (second["file"], second["line"], second["where"]) == (str(path.parent / "more.yaml"), 1, None)
+    assert found["counts"] == {"mistakes": 2, "machines": None, "octopus": None, "files": 2}
+    assert found["machines"] is None
+
+
+def test_json_where_there_is_no_file(path: Path) -> None:
+    found = as_json(path)
+    [mistake] = found["mistakes"]
+    assert (mistake["line"], mistake["problem"], found["files"]) == (None, "no such file", [])
+
+
+@pytest.mark.parametrize("change", [("ok", False), ("mistakes", None), ("machines", None), ("unknown", 1)])
+def test_the_schema_tells_other_output(check: Check, path: Path, change: tuple[str, object]) -> None:
+    check(FINE)
+    with pytest.raises(ValidationError):
+        Draft202012Validator(SCHEMA).validate(as_json(path) | dict([change]))
 
 
 def test_checking_makes_nothing(check: Check, path: Path) -> None:

@@ -149,12 +149,28 @@ def test_a_second_signal_stops_it_at_once(own: Site) -> None:
     assert [line["outcome"] for line in own.relay.access.found] == ["stopped"]
 
 
-def test_a_hang_up_changes_nothing(own: Site) -> None:
+def test_a_hang_up_reads_the_configuration_again(own: Site, tmp_path: Path) -> None:
+    caller, _ = waiting(own)
+    path = tmp_path / "relay.yaml"
+    content = yaml.safe_load(path.read_text())
+    path.write_text(json.dumps({**content, "relay": {**content["relay"], "log_level": "shout"}}))
     own.relay.process.send_signal(signal.SIGHUP)
-    own.relay.log.wait(
-        level="warning", event="SIGHUP does nothing in this version: restart the relay to read a changed configuration"
-    )
-    waiting(own)
+    [failed] = own.relay.log.wait(event="reload failed: the old configuration runs on")
+    assert (failed["config"], failed["mistakes"]) == (str(path), 1)
+    [mistake] = own.relay.log.wait(event="a mistake in the configuration")
+    assert mistake["mistake"].startswith(f"{path}:")
+    added = {**content["machines"][0], "name": "added", "port": f"127.0.0.1:{free_ports(1)[0]}"}
+    added["tentacle"] = "https://127.0.0.1:1"
+    path.write_text(json.dumps({**content, "machines": [*content["machines"], added]}))
+    own.relay.process.send_signal(signal.SIGHUP)
+    [reloaded] = own.relay.log.wait(event="reloaded")
+    assert (reloaded["added"], reloaded["changed"], reloaded["removed"], reloaded["unchanged"]) == (["added"], [], [], 1)
+    own.relay.log.wait(event="made a new identity", name="added")
+    own.relay.log.wait(event="door open", machine="added")
+    own.close()
+    caller.close()
+    own.relay.signal()
+    own.relay.expect_stopped(errors=frozenset({failed["event"], mistake["event"]}))
 
 
 def test_a_log_that_nobody_reads_does_not_stop_calls(tmp_path: Path) -> None:
@@ -224,7 +240,7 @@ def test_a_port_that_is_in_use(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         assert fails(configuration(tmp_path, port)) == (
             f"relay-tentacle: machine web01: cannot listen on 127.0.0.1:{port}: Address already in use. "
-            "Free the port, or give the machine another one in `port`.\n"
+            "Free the port, or write another one in `port`.\n"
         )
 
 

@@ -3,127 +3,21 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 import pytest_twisted
-from changes import Changes, turns
-from exchange_scene import FakeBack, FakeLease
+from changes import turns
+from doorstep import TIMEOUTS, Doorstep
 from halibut_bytes import REQUEST
 from identities import identity
-from OpenSSL import SSL
-from street import Street
-from tables import PRODUCTION, machine
 from tls_peer import FIN, RST, TlsPeer, client_side
 from wires import Held
 
-from certs.contexts import server_context
-from relay.call import Call
-from relay.fronts.door import GATE_FULL, PortDoor
-from relay.halibut.lines import CLIENT_IDENTITY, PREAMBLE, SERVER_IDENTITY
+from relay.fronts.door import GATE_FULL
+from relay.halibut.lines import SERVER_IDENTITY
 from relay.outcomes import Outcome, Refusal
 from relay.page import PAGE
-from relay.transport.listener import PAUSE, listening_socket
-from relay.transport.loop import Loop
-from routing.table import Machine, Octopus, RelayTimeouts
-
-TIMEOUTS = RelayTimeouts(client_hello=10.0, identify=60.0)
-OCTOPUS = replace(PRODUCTION, thumbprints=(identity("octopus").thumbprint,))
-
-
-class FakeHouse:
-    """A House that writes down what it is told."""
-
-    def __init__(self, changes: Changes) -> None:
-        self._changes = changes
-        self.full = False
-        self.inside = 0
-        self.departures = 0
-        self.backs = FakeBack([])
-        self.asked: list[tuple[str, str]] = []
-        self.calls: list[Call] = []
-        self.refusals: list[tuple[Refusal, str, str]] = []
-        self.starvations: list[OSError] = []
-
-    def admit(self) -> bool:
-        self.inside += not self.full
-        self._changes.changed()
-        return not self.full
-
-    def departed(self) -> None:
-        self.inside -= 1
-        self.departures += 1
-        self._changes.changed()
-
-    def starved(self, error: OSError) -> None:
-        self.starvations.append(error)
-        self._changes.changed()
-
-    def back(self, machine: Machine, octopus: Octopus) -> FakeBack:
-        self.asked.append((machine.name, octopus.name))
-        self._changes.changed()
-        return self.backs
-
-    def ended(self, call: Call) -> None:
-        self.calls.append(call)
-        self._changes.changed()
-
-    def refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
-        assert machine == "web01"
-        assert peer.startswith("127.0.0.1:")
-        self.refusals.append((refusal, peer, detail))
-        self._changes.changed()
-
-
-class Doorstep:
-    """One door, its house, and callers at it."""
-
-    def __init__(self, handshakes: int = 1000) -> None:
-        self.street = Street()
-        self.changes = self.street.changes
-        self.house = FakeHouse(self.changes)
-        self.loop = Loop(self.street.reactor, handshakes)
-        self.contexts = 0
-        sock = listening_socket("127.0.0.1", 0)
-        self.door = PortDoor(self.loop, sock, machine(octopus=(OCTOPUS,)), TIMEOUTS, self._context, self.house)
-        self.address = self.door.address
-
-    def _context(self) -> SSL.Context:
-        self.contexts += 1
-        return server_context(identity("web01"))
-
-    @property
-    def refusals(self) -> list[Refusal]:
-        return [refusal for refusal, _, _ in self.house.refusals]
-
-    @property
-    def lease(self) -> FakeLease:
-        return self.house.backs.leases[-1]
-
-    async def advance(self, seconds: float) -> None:
-        self.street.reactor.advance(seconds)
-        await turns()
-
-    async def inside(self, count: int) -> None:
-        """So many have been accepted."""
-        await self.changes.until(lambda: self.house.inside == count)
-
-    async def acquiring(self) -> TlsPeer:
-        """A caller that waits for its Tentacle."""
-        caller = await self.street.call(self.address, client_side("TLSv1.3", identity("octopus")))
-        caller.write(PREAMBLE)
-        caller.write(CLIENT_IDENTITY)
-        await self.changes.until(lambda: self.house.asked)
-        return caller
-
-    async def clean(self) -> None:
-        self.door.stop()
-        await self.street.clean()
-        await self.advance(100)
-        self.loop.stop()
-        assert self.house.inside == 0, "admitted and departed do not agree"
-        assert len(self.door) == 0
-        assert self.street.reactor.timers == []
+from relay.transport.listener import PAUSE
 
 
 @pytest_twisted.async_yield_fixture
@@ -142,10 +36,10 @@ async def step() -> AsyncIterator[Doorstep]:
 
 @pytest_twisted.ensureDeferred
 async def test_a_caller_gets_through_to_its_machine(step: Doorstep) -> None:
-    assert step.contexts == 0
+    assert step.house.faces.made == 0
     caller = await step.acquiring()
     assert step.house.asked == [("web01", "production")]
-    assert (len(step.door), step.door.busy, step.contexts) == (1, 1, 1)
+    assert (step.route.callers, step.route.in_flight, step.house.faces.made) == (1, 1, 1)
     step.lease.ready()
     await step.changes.until(lambda: caller.data == SERVER_IDENTITY)
     caller.write(REQUEST)
@@ -155,7 +49,7 @@ async def test_a_caller_gets_through_to_its_machine(step: Doorstep) -> None:
     await step.changes.until(lambda: step.house.calls)
     assert step.house.calls[0].outcome is Outcome.CANCELLED
     await step.inside(0)
-    assert (len(step.door), step.refusals) == (0, [])
+    assert (step.route.callers, step.refusals) == (0, [])
 
 
 @pytest_twisted.ensureDeferred
@@ -253,10 +147,10 @@ async def test_a_caller_that_does_not_accept_our_certificate(step: Doorstep) -> 
 async def test_a_caller_that_does_not_identify_itself(step: Doorstep) -> None:
     caller = await step.street.call(step.address, client_side("TLSv1.3", identity("octopus")))
     await step.advance(TIMEOUTS.identify)
-    step.door.check(step.street.reactor.seconds())
+    step.check()
     assert step.refusals == []
     await step.advance(0.1)
-    step.door.check(step.street.reactor.seconds())
+    step.check()
     assert step.refusals == [Refusal.IDENTIFY_TIMEOUT]
     assert await step.street.ended(caller) == FIN
     assert caller.data == b""
@@ -357,7 +251,7 @@ async def test_whoever_waited_too_long_for_its_handshake_does_not_get_it(slow: S
 @pytest_twisted.ensureDeferred
 async def test_whoever_waits_for_its_handshake_is_closed_by_the_end(slow: SlowGate, how: str) -> None:
     caller = await slow.waiting()
-    getattr(slow.door, how)()
+    getattr(slow, how)()
     slow.loop.gate.stop()  # as the service does
     assert await slow.street.ended(caller) in (FIN, RST)
     assert caller.records == []
@@ -375,14 +269,13 @@ async def test_a_drain_closes_the_door_and_whoever_has_no_call(step: Doorstep) -
     busy = await step.acquiring()
     step.lease.ready()
     await step.changes.until(lambda: busy.data)
-    step.door.drain()
-    assert step.door.draining
+    step.drain()
     assert await step.street.ended(idle) == FIN
     assert idle.data == b""
     await step.inside(1)
     assert step.refusals == [Refusal.DRAINING, Refusal.DRAINING]
     assert silent.fileno() > 0
-    assert (len(step.door), step.door.busy) == (1, 1)
+    assert (step.door.arrivals, step.route.callers, step.route.in_flight) == (0, 1, 1)
     assert busy.end is None
     with pytest.raises(ConnectionRefusedError), socket.create_connection(step.address, 1):
         pass
@@ -396,8 +289,8 @@ async def test_a_stop_ends_calls_too(step: Doorstep) -> None:
     busy = await step.acquiring()
     step.lease.ready()
     await step.changes.until(lambda: busy.data)
-    step.door.stop()
+    step.stop()
     assert step.house.calls[0].outcome is Outcome.STOPPED
     assert await step.street.ended(busy) == FIN
-    step.door.stop()
+    step.stop()
     assert len(step.house.calls) == 1

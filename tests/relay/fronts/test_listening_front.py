@@ -1,10 +1,11 @@
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from fake_link import FIN, LOST, RST
 from halibut_bytes import REQUEST, RESPONSE, deflated, frame, pieces, reference, request, single
-from tables import OCTOPUS, OTHER_OCTOPUS, STRANGER
+from tables import OCTOPUS, OTHER_OCTOPUS, PRODUCTION, STAGING, STRANGER, machine
 from visit import ID, IDENTIFY, PEER, Visit
 
 from relay.halibut.lines import CLIENT_IDENTITY, END, NEXT, PREAMBLE, PROCEED, SERVER_IDENTITY
@@ -387,7 +388,6 @@ def test_the_identify_deadline_is_not_for_callers_that_wait_for_their_tentacle()
 def test_draining_closes_whoever_has_no_call_without_a_byte(said: list[bytes]) -> None:
     visit = Visit()
     visit.says(*said)
-    visit.door.draining = True
     visit.front.drain()
     assert (visit.hears(), visit.link.ended) == ([], FIN)
     assert visit.refusals == [Refusal.DRAINING]
@@ -396,7 +396,6 @@ def test_draining_closes_whoever_has_no_call_without_a_byte(said: list[bytes]) -
 
 def test_draining_closes_whoever_is_between_calls() -> None:
     visit = Visit().served()
-    visit.door.draining = True
     visit.front.drain()
     assert (visit.hears(), visit.link.ended) == ([], FIN)
     assert visit.outcomes == [Outcome.OK]
@@ -406,7 +405,6 @@ def test_draining_closes_whoever_is_between_calls() -> None:
 @pytest.mark.parametrize("stage", [Visit.identified, Visit.asked_again])
 def test_draining_closes_whoever_waits_for_a_tentacle_without_a_byte(stage: Callable[[Visit], Visit]) -> None:
     visit = stage(Visit())
-    visit.door.draining = True
     visit.front.drain()
     assert (visit.hears(), visit.link.ended) == ([], FIN)
     assert visit.outcomes[-1] is Outcome.STOPPED
@@ -416,7 +414,6 @@ def test_draining_closes_whoever_waits_for_a_tentacle_without_a_byte(stage: Call
 @pytest.mark.parametrize("stage", [Visit.answered, Visit.in_call, Visit.in_reply])
 def test_draining_lets_a_call_end_and_closes_behind_it(stage: Callable[[Visit], Visit]) -> None:
     visit = stage(Visit())
-    visit.door.draining = True
     visit.front.drain()
     assert visit.link.ended is None
     if stage is Visit.answered:
@@ -448,4 +445,103 @@ def test_a_stop_ends_everything_at_once(stage: Callable[[Visit], Visit], outcome
     assert visit.outcomes == outcomes
     assert visit.door.gone == [visit.front]
     visit.front.stop()
+    assert visit.door.gone == [visit.front]
+
+
+# ---- a reload -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", [Visit, Visit.identified, Visit.answered, Visit.in_call, Visit.in_reply, Visit.served])
+def test_settings_that_a_connection_fits_leave_it_as_it_is(stage: Callable[..., Visit]) -> None:
+    visit = stage() if stage is Visit else stage(Visit())
+    visit.front.settle(stays=True)
+    assert (visit.link.ended, visit.refusals) == (None, [])
+    assert visit.front.trusted
+
+
+@pytest.mark.parametrize("stage", [Visit.identified, Visit.answered, Visit.in_call, Visit.in_reply])
+def test_settings_that_it_does_not_fit_close_it_behind_its_call(stage: Callable[[Visit], Visit]) -> None:
+    visit = stage(Visit())
+    visit.front.settle(stays=False)
+    assert visit.link.ended is None
+    if stage is Visit.identified:
+        visit.lease.ready()
+    if stage in (Visit.identified, Visit.answered):
+        visit.says(REQUEST)
+    visit.replies(RESPONSE[20:] if stage is Visit.in_reply else RESPONSE)
+    assert (visit.outcomes, visit.link.ended) == ([Outcome.OK], FIN)
+
+
+def test_settings_that_it_does_not_fit_close_it_between_calls() -> None:
+    visit = Visit().served()
+    visit.front.settle(stays=False)
+    assert (visit.hears(), visit.link.ended, visit.refusals) == ([], FIN, [])
+
+
+@pytest.mark.parametrize("said", [[], [PREAMBLE]])
+def test_whoever_has_made_no_call_makes_one(said: list[bytes]) -> None:
+    visit = Visit()
+    visit.says(*said)
+    visit.front.settle(stays=False)
+    assert visit.link.ended is None
+    visit.says(*[PREAMBLE, CLIENT_IDENTITY][len(said) :])
+    visit.lease.ready()
+    visit.says(REQUEST)
+    visit.replies(RESPONSE)
+    assert (visit.outcomes, visit.link.ended) == ([Outcome.OK], FIN)
+
+
+@pytest.mark.parametrize(
+    ("stage", "outcomes", "end"),
+    [
+        (Visit.identified, [Outcome.CUT], FIN),
+        (Visit.answered, [], None),
+        (Visit.in_call, [], None),
+        (Visit.served, [Outcome.OK], FIN),
+        (Visit.asked_again, [Outcome.OK, Outcome.CUT], FIN),
+    ],
+)
+def test_settings_that_do_not_trust_it_let_no_call_begin(
+    stage: Callable[[Visit], Visit], outcomes: list[Outcome], end: str | None
+) -> None:
+    visit = stage(Visit())
+    visit.hears()
+    visit.door.machine = machine(octopus=(STAGING,))
+    assert not visit.front.trusted
+    visit.front.settle(stays=True)
+    assert (visit.hears(), visit.outcomes, visit.link.ended) == ([], outcomes, end)
+    if end is None:
+        if stage is Visit.answered:
+            visit.says(REQUEST)
+        visit.replies(RESPONSE)
+        assert (visit.outcomes, visit.link.ended) == ([Outcome.OK], FIN)
+
+
+def test_settings_may_know_it_by_another_name() -> None:
+    visit = Visit().served()
+    assert visit.front.octopus == "production"
+    visit.door.machine = machine(octopus=(replace(PRODUCTION, name="renamed"),))
+    visit.front.settle(stays=True)
+    visit.says(NEXT)
+    assert visit.door.asked == ["production", "renamed"]
+    assert visit.front.octopus == "renamed"
+
+
+@pytest.mark.parametrize(
+    ("stage", "outcomes", "end"),
+    [
+        (Visit.identified, [Outcome.CUT], FIN),
+        (Visit.in_call, [Outcome.CUT], FIN),
+        (Visit.among_streams, [Outcome.CUT], RST),
+        (Visit.served, [Outcome.OK], FIN),
+        (lambda visit: visit, [], FIN),
+    ],
+)
+def test_a_cut_ends_everything_at_once_and_says_why(stage: Callable[[Visit], Visit], outcomes: list[Outcome], end: str) -> None:
+    visit = stage(Visit())
+    visit.hears()
+    visit.front.cut("an operator")
+    assert (visit.hears(), visit.link.ended, visit.outcomes) == ([], end, outcomes)
+    if outcomes == [Outcome.CUT]:
+        assert visit.door.calls[0].detail == "an operator"
     assert visit.door.gone == [visit.front]

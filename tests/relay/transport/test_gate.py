@@ -121,6 +121,17 @@ def test_stopping_forgets_whoever_waits() -> None:
     assert began == [1]
 
 
+def test_its_pace_may_change() -> None:
+    clock, began = Clock(), []
+    gate = HandshakeGate(clock, 1)
+    for _ in range(4):
+        gate.enter(lambda: began.append(clock.seconds()))
+    clock.advance(0)
+    gate.pace(100)
+    clock.pump([1.0, 0, 0, 0, 0])
+    assert began == [0.0, 1.0, 1.0, 1.0]
+
+
 @pytest_twisted.ensureDeferred
 async def test_one_a_turn_so_that_others_have_theirs_between() -> None:
     changes, order = Changes(), []

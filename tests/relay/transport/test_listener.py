@@ -222,6 +222,21 @@ def test_an_address_that_is_not_this_hosts() -> None:
         listening_socket("192.0.2.1", 0)
 
 
+@pytest.mark.parametrize(("host", "other"), [("", "127.0.0.1"), ("127.0.0.1", ""), ("0.0.0.0", "")])
+def test_an_address_that_overlaps_with_one_of_our_own(host: str, other: str) -> None:
+    """It is opened beside it where that is asked for, and the port is taken for everybody else, before and after."""
+    with listening_socket(host, 0) as ours:
+        port = ours.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            listening_socket(other, port)
+        with listening_socket(other, port, [ours]) as beside:
+            assert [sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for sock in (ours, beside)] == [0, 0]
+            with pytest.raises(OSError, match="in use"):
+                listening_socket(other, port)
+            ours.close()
+            socket.create_connection(("127.0.0.1", port), 5).close()
+
+
 @pytest.mark.parametrize(
     ("address", "text"),
     [

@@ -14,12 +14,13 @@ from wires import Held
 from certs.contexts import server_context
 from relay.backs.entrance import PollingEntrance
 from relay.backs.polling import PollingBack
-from relay.backs.polling_door import PollingDoor
+from relay.fronts.door import Door
 from relay.halibut.lines import CLIENT_IDENTITY, PREAMBLE, SERVER_IDENTITY
 from relay.outcomes import Refusal
 from relay.page import PAGE
 from relay.transport.listener import listening_socket
 from relay.transport.loop import Loop
+from routing.addresses import Address
 from routing.table import RelayTimeouts
 
 TIMEOUTS = RelayTimeouts(client_hello=10.0, identify=60.0)
@@ -31,7 +32,9 @@ def subscriber(subscription: str) -> bytes:
 
 
 class Doorstep:
-    """The door, two machines' backs behind it, and callers at it."""
+    """The entrance behind its door, two machines' backs, and callers."""
+
+    timeouts = TIMEOUTS
 
     def __init__(self) -> None:
         self.street = Street()
@@ -44,7 +47,8 @@ class Doorstep:
         self.kiosk = PollingBack(self.reactor, machine("kiosk7", thumbprints=pins, connections=2))
         self.other = PollingBack(self.reactor, machine("kiosk8", thumbprints=(identity("octopus").thumbprint,)))
         self.entrance = PollingEntrance(self.loop, lambda: server_context(identity("ours")), self)
-        self.door = PollingDoor(self.loop, listening_socket("127.0.0.1", 0), TIMEOUTS, self.entrance, self)
+        sock = listening_socket("127.0.0.1", 0)
+        self.door = Door(self.loop, sock, Address("127.0.0.1", 0), "", lambda hello: self.entrance, self)
 
     def admit(self) -> bool:
         self.inside += not self.full
@@ -82,14 +86,24 @@ class Doorstep:
         self.reactor.advance(seconds)
         await turns()
 
+    @property
+    def coming(self) -> int:
+        """How many have come and are not identified."""
+        return self.door.arrivals + len(self.entrance)
+
+    def drain(self) -> None:
+        """As the service does."""
+        self.door.stop()
+        self.entrance.drain()
+
     async def clean(self) -> None:
-        self.door.drain()
+        self.drain()
         self.kiosk.stop()
         self.other.stop()
         await self.street.clean()
         await self.advance(100)
         self.loop.stop()
-        assert (self.inside, len(self.door), self.reactor.timers) == (0, 0, [])
+        assert (self.inside, self.coming, self.reactor.timers) == (0, 0, [])
 
 
 @pytest_twisted.async_yield_fixture
@@ -108,7 +122,7 @@ async def step() -> AsyncIterator[Doorstep]:
 async def test_a_tentacle_is_parked_for_its_subscription_in_any_case(step: Doorstep, spelled: str) -> None:
     caller = await step.caller(TENTACLE, PREAMBLE, subscriber(spelled))
     await step.changes.until(lambda: caller.data == SERVER_IDENTITY)
-    assert (step.kiosk.parked, step.other.parked, len(step.door), step.refusals) == (1, 0, 0, [])
+    assert (step.kiosk.parked, step.other.parked, step.coming, step.refusals) == (1, 0, 0, [])
 
 
 @pytest_twisted.ensureDeferred
@@ -197,15 +211,15 @@ async def test_whoever_says_nothing_is_closed_in_time(step: Doorstep) -> None:
     shaken = await step.caller(TENTACLE)
     half = await step.caller(TENTACLE, PREAMBLE)
     await turns(10)
-    assert len(step.door) == 3
+    assert step.coming == 3
     await step.advance(10)
     assert step.words == [Refusal.HELLO_TIMEOUT]
     await step.advance(51)
-    step.door.check(step.reactor.seconds())
+    step.entrance.check(step.reactor.seconds(), TIMEOUTS.identify)
     for caller in (shaken, half):
         assert await step.street.ended(caller) in (FIN, RST)
     assert step.words[1:] == [Refusal.IDENTIFY_TIMEOUT] * 2
-    assert len(step.door) == 0
+    assert step.coming == 0
     silent.close()
 
 
@@ -237,7 +251,7 @@ async def test_a_drain_closes_those_that_are_not_in_yet_and_no_other(step: Doors
     coming = await step.caller(TENTACLE, PREAMBLE)
     raw = step.street.connect(step.door.address)
     await step.changes.until(lambda: step.inside == 3)
-    step.door.drain()
+    step.drain()
     assert await step.street.ended(coming) in (FIN, RST)
     await step.changes.until(lambda: step.inside == 1)
     assert (parked.end, step.kiosk.parked, step.words) == (None, 1, [Refusal.DRAINING] * 2)

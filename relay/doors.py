@@ -1,0 +1,143 @@
+"""Every door of the relay: one for each machine that has a port, and the shared one, where the SNI name says which is meant.
+
+A door whose address stays is never closed, whoever it leads to by a new table: no caller is refused on the way.
+"""
+
+import errno
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from relay.errors import StartError
+from relay.fronts.door import Door, Guide, House, Route
+from relay.outcomes import DOOR_CLOSES, RELAY_DRAINS, Refusal, SentAway
+from relay.transport.clienthello import ClientHello
+from relay.transport.listener import listening_socket
+from relay.transport.loop import Loop
+from routing.addresses import Address
+from routing.table import Machine, Table
+
+SHARED: Final = ""  # in the place of a machine's name
+_REMEDIES: Final = {
+    errno.EADDRINUSE: "Free the port, or write another one in `{key}`.",
+    errno.EADDRNOTAVAIL: "This host does not have that address: write one that it has in `{key}`, or the port alone.",
+    errno.EACCES: "Ports below 1024 need the right CAP_NET_BIND_SERVICE: grant it, or write another one in `{key}`.",
+}
+_OTHER_REMEDY: Final = "Write another address or port in `{key}`."
+
+
+class Directory(House, Protocol):
+    """What doors lead to."""
+
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        """By machine."""
+
+    @property
+    def hosts(self) -> Mapping[str, Machine]:
+        """By SNI name."""
+
+
+@dataclass
+class Plan:
+    """Which doors a table wants, by owner: those that stay, and listening sockets for new ones. Nothing else has happened."""
+
+    _commit: Callable[["Plan"], None]
+    kept: dict[str, Door] = field(default_factory=dict)
+    opened: dict[str, tuple[Address, socket.socket]] = field(default_factory=dict)
+
+    def commit(self) -> None:
+        """Opens the doors, and closes all others. The routes of their machines are those in force."""
+        self._commit(self)
+
+    def abandon(self) -> None:
+        """Closes what was opened."""
+        for _, sock in self.opened.values():
+            sock.close()
+
+
+class Doors:
+    """See above."""
+
+    def __init__(self, loop: Loop, directory: Directory) -> None:
+        self._loop = loop
+        self._directory = directory
+        self._doors: dict[str, Door] = {}
+
+    def of(self, owner: str) -> Door | None:
+        """The machine's, or the SHARED one."""
+        return self._doors.get(owner)
+
+    @property
+    def machines(self) -> dict[str, tuple[str, int]]:
+        """Where each machine's own door listens."""
+        return {owner: door.address for owner, door in self._doors.items() if owner != SHARED}
+
+    # ---- another table ----------------------------------------------------------------------------------------------
+
+    def prepare(self, table: Table) -> Plan:
+        """Opens what is not open yet, or nothing. Raises StartError."""
+        wanted = {machine.name: machine.door for machine in table.machines if machine.door}
+        if table.front:
+            wanted[SHARED] = table.front
+        open_at = {door.asked: door for door in self._doors.values() if door.asked.port}
+        plan = Plan(self._commit)
+        for owner, address in wanted.items():
+            own = self._doors.get(owner)
+            door = own if own and own.asked == address else open_at.get(address)
+            if door:
+                plan.kept[owner] = door
+        staying = set(map(id, plan.kept.values()))
+        closing = [door for door in self._doors.values() if id(door) not in staying]
+        for owner, address in wanted.items():
+            if owner not in plan.kept:
+                beside = [door.socket for door in closing if door.asked.port == address.port]
+                try:
+                    plan.opened[owner] = address, listening_socket(address.host, address.port, beside)
+                except OSError as error:
+                    plan.abandon()
+                    raise _cannot_open(owner, address, error) from error
+        return plan
+
+    def _commit(self, plan: Plan) -> None:
+        before = self._doors
+        self._doors = {}
+        for owner, door in plan.kept.items():
+            door.lead(owner, self._guide(owner))
+            self._doors[owner] = door
+        for owner, (address, sock) in plan.opened.items():
+            self._doors[owner] = Door(self._loop, sock, address, owner, self._guide(owner), self._directory)
+        staying = set(map(id, plan.kept.values()))
+        for door in before.values():
+            if id(door) not in staying:
+                door.stop(DOOR_CLOSES)
+
+    # ---- who goes where ---------------------------------------------------------------------------------------------
+
+    def _guide(self, owner: str) -> Guide:
+        if owner == SHARED:
+            return self._by_name
+        return lambda hello: self._directory.routes[owner]
+
+    def _by_name(self, hello: ClientHello) -> Route | SentAway:
+        name = hello.server_name.removesuffix(".")
+        if not name:
+            return SentAway(Refusal.NO_NAME, "it did not say by SNI which machine it wants")
+        machine = self._directory.hosts.get(name)
+        if machine is None:
+            return SentAway(Refusal.UNKNOWN_NAME, f"no machine has the host {name}")
+        return self._directory.routes[machine.name]
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Closes all of them."""
+        for door in self._doors.values():
+            door.stop(RELAY_DRAINS)
+
+
+def _cannot_open(owner: str, address: Address, error: OSError) -> StartError:
+    what, key = ("the shared door", "front.listen") if owner == SHARED else (f"machine {owner}", "port")
+    remedy = _REMEDIES.get(error.errno or 0, _OTHER_REMEDY).format(key=key)
+    return StartError(f"{what}: cannot listen on {address}: {error.strerror or error}. {remedy}")

@@ -1,0 +1,60 @@
+"""What becomes known of calls and callers: the access log, the metrics, and the operational log of whatever is trouble."""
+
+from typing import Final
+
+from relay.admin.access_log import AccessLog
+from relay.admin.log import Log, Repeats
+from relay.admin.metrics import Metrics
+from relay.call import Call
+from relay.clock import Clock
+from relay.outcomes import TROUBLE, Outcome, Refusal
+
+_SHOWN: Final = 40  # unknown members in a line of the log, and characters of each
+_SIDES: Final = {Outcome.CALLER_BROKE: "caller", Outcome.TENTACLE_BROKE: "tentacle"}
+
+
+class Reports:
+    """Hears of everything once. Trouble of a kind is logged once in a while, and counted between (log.Repeats)."""
+
+    def __init__(self, clock: Clock, log: Log, access_log: AccessLog, metrics: Metrics) -> None:
+        self._log = log
+        self._access_log = access_log
+        self._metrics = metrics
+        self._repeats = Repeats(clock, log)
+        self._unknown_members: set[str] = set()
+        self.tick = self._repeats.tick
+        self.summarise = self._repeats.summarise
+
+    def starved(self, error: OSError) -> None:
+        """There was no descriptor for a caller."""
+        self._metrics.accept_pauses += 1
+        self._repeats.say(("starved",), "accepting pauses: no file descriptor is free", error=error.strerror or str(error))
+
+    def ended(self, call: Call) -> None:
+        """An exchange is over."""
+        self._access_log.write(call)
+        self._metrics.ended(call)
+        if call.outcome in TROUBLE:
+            word = call.outcome.value if call.outcome else ""
+            self._repeats.say(
+                ("call", call.machine, word), "call failed", machine=call.machine, octopus=call.octopus, peer=call.peer,
+                outcome=word, detail=call.detail, side=_SIDES.get(call.outcome) if call.outcome else None,
+            )  # fmt: skip
+        if call.mismatched:
+            self._repeats.say(
+                ("mismatched", call.machine), "a reply's id is not its request's", machine=call.machine, octopus=call.octopus,
+                peer=call.peer, side="tentacle",
+            )  # fmt: skip
+        if call.unknown and call.machine not in self._unknown_members:
+            self._unknown_members.add(call.machine)
+            members = [name[:_SHOWN] for name in call.unknown[:_SHOWN]]
+            self._log.info("a newer Halibut: unknown members pass", machine=call.machine, members=members)
+
+    def refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
+        """A caller was turned away, or left. machine: empty where nobody knows which one it came for."""
+        self._metrics.refused(refusal)
+        host = peer.rpartition(":")[0]
+        self._repeats.say(
+            ("refused", refusal.value, machine, host), "caller refused", reason=refusal.value, machine=machine or None,
+            peer=peer, detail=detail,
+        )  # fmt: skip

@@ -1,0 +1,227 @@
+"""One machine as it is served: the callers who came for it, and its connections to the Tentacle.
+
+A route outlives changes of its machine's settings. Calls in flight end under the settings that they began with; callers go on
+under the new ones where they are still trusted and would find the same door, and else close behind their call.
+"""
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from relay.backs.listening import ListeningBack
+from relay.call import Call
+from relay.clock import Clock
+from relay.exchange import Back
+from relay.faces import Faces
+from relay.fronts.listening import ListeningFront
+from relay.outcomes import MACHINE_DRAINS, NOISE, SERVED, TROUBLE, Refusal, SentAway
+from relay.transport.connection import TLSConnection
+from relay.transport.loop import Loop
+from routing.table import Machine, Octopus
+
+
+class House(Protocol):
+    """What stands behind all routes."""
+
+    @property
+    def faces(self) -> Faces:
+        """The identities in force."""
+
+    def departed(self) -> None:
+        """A connection that was admitted is closed."""
+
+    def ended(self, call: Call) -> None:
+        """An exchange is over."""
+
+    def refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
+        """A caller was turned away, or left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A call that failed, or a caller that was refused. time: unix, seconds; word: an Outcome's or a Refusal's."""
+
+    time: float
+    word: str
+    detail: str
+    peer: str
+
+
+class Route:
+    """See above. machine: the settings in force."""
+
+    def __init__(self, loop: Loop, machine: Machine, house: House) -> None:
+        self._loop = loop
+        self._house = house
+        self._backs: dict[str, ListeningBack] = {}  # by octopus entry
+        self._retired: list[ListeningBack] = []  # with the last exchanges of earlier settings
+        self._fronts: set[ListeningFront] = set()
+        self._served_at: float | None = None  # the reactor's clock
+        self.clock: Clock = loop.reactor
+        self.machine = machine
+        self.last_failure: Failure | None = None
+        self.barred: SentAway | None = None
+        """Why whoever comes is sent away, while that is so."""
+
+    # ---- what doors and fronts ask and say --------------------------------------------------------------------------
+
+    def enter(self, sock: socket.socket, peer: str, opened: float) -> None:
+        """A caller whose ClientHello waits in the socket, which belongs to the route from now on. opened: when it came."""
+        front = ListeningFront(self, peer, opened)
+        front.link = link = TLSConnection(self._loop, sock, self._house.faces.server(self.machine.name), front)
+        link.closed = self._house.departed
+        self._fronts.add(front)
+        link.accept()
+
+    def back(self, octopus: Octopus) -> Back:
+        """Where the machine's Tentacle is had from, for calls of this Octopus."""
+        back = self._backs.get(octopus.name)
+        if back is None:
+            context = self._house.faces.client(octopus.name)
+            back = self._backs[octopus.name] = ListeningBack(self._loop, self.machine, context)
+        return back
+
+    def ended(self, call: Call) -> None:
+        if call.outcome in SERVED:
+            self._served_at = call.ended
+        elif call.outcome in TROUBLE:
+            assert call.outcome
+            self.last_failure = Failure(time.time(), call.outcome.value, call.detail, call.peer)
+        self._house.ended(call)
+
+    def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
+        if refusal not in NOISE:
+            self.last_failure = Failure(time.time(), refusal.value, detail, peer)
+        self._house.refused(refusal, self.machine.name, peer, detail)
+
+    def left(self, front: ListeningFront) -> None:
+        self._fronts.discard(front)
+
+    # ---- how it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def callers(self) -> int:
+        """Connections of callers."""
+        return len(self._fronts)
+
+    @property
+    def in_flight(self) -> int:
+        """Exchanges that have begun and not ended."""
+        return sum(front.busy for front in self._fronts)
+
+    @property
+    def back_connections(self) -> int:
+        """Connections to the Tentacle."""
+        return sum(map(len, self._all_backs()))
+
+    @property
+    def waiting(self) -> int:
+        """Callers that wait for one."""
+        return sum(back.waiting for back in self._all_backs())
+
+    @property
+    def last_success(self) -> float | None:
+        """When a reply was last delivered whole, unix, seconds."""
+        return None if self._served_at is None else time.time() - (self.clock.seconds() - self._served_at)
+
+    def _all_backs(self) -> list[ListeningBack]:
+        return [*self._backs.values(), *self._retired]
+
+    # ---- a reload ---------------------------------------------------------------------------------------------------
+
+    def change(self, machine: Machine, faces_before: Faces, cut: str = "") -> int:
+        """Serves it by these settings, and by the identities in force, from now on.
+
+        cut: why to close at once what is not allowed any more; if empty, it ends with its calls. Returns how many were closed.
+        """
+        before, self.machine = self.machine, machine
+        faces = self._house.faces
+        for name in list(self._backs):
+            if not (_same_tentacle(before, machine, name) and faces.same_to_tentacles(faces_before, name)):
+                self._retire(name, ListeningBack.retire)
+        closed = self.cut_untrusted(cut) if cut else 0
+        stays = _same_door(before, machine) and faces.same_to_callers(faces_before, machine.name)
+        for front in list(self._fronts):
+            front.settle(stays)
+        return closed
+
+    def cut_untrusted(self, why: str) -> int:
+        """Closes at once whoever the settings in force do not trust: callers, and calls of Tentacles. Returns how many."""
+        pinless = {holder for back in self._retired for holder in back.holders_without(self.machine.thumbprints)}
+        fronts = [front for front in self._fronts if not front.trusted or front.holds(pinless)]
+        for front in fronts:
+            front.cut(why)
+        return len(fronts)
+
+    def _retire(self, octopus: str, how: Callable[[ListeningBack], None]) -> None:
+        back = self._backs.pop(octopus)
+        how(back)
+        self._retired.append(back)
+
+    # ---- what operators do ------------------------------------------------------------------------------------------
+
+    def drain(self, why: SentAway) -> None:
+        """Sends away whoever comes; those without a call go now, the others after it."""
+        self.barred = why
+        for name in list(self._backs):  # before the fronts: none dials for a caller that is about to be closed
+            self._retire(name, ListeningBack.stop)
+        for back in self._retired:
+            back.stop()
+        for front in list(self._fronts):
+            front.drain(why)
+
+    def resume(self) -> None:
+        """Lets callers in again."""
+        self.barred = None
+
+    @property
+    def drained(self) -> bool:
+        """By an operator."""
+        return self.barred is MACHINE_DRAINS
+
+    def cut(self, why: str, octopus: str | None = None) -> int:
+        """Closes every connection at once, or those of one octopus entry; how many there were, to the Tentacle included."""
+        before = self.back_connections
+        for name in list(self._backs):  # before the fronts, as in drain(); whoever comes next gets a new pool
+            if octopus in (None, name):
+                self._retire(name, ListeningBack.stop)
+        fronts = [front for front in self._fronts if octopus in (None, front.octopus)]
+        for front in fronts:
+            front.cut(why)
+        return len(fronts) + before - self.back_connections
+
+    # ---- time, and the end ------------------------------------------------------------------------------------------
+
+    def check(self, now: float, identify: float) -> None:
+        """Looks for whoever has waited too long, and forgets pools that are empty; to be called now and then."""
+        for front in list(self._fronts):
+            front.check(now, identify)
+        if self._retired:
+            self._retired = [back for back in self._retired if len(back) or back.waiting]
+
+    @property
+    def empty(self) -> bool:
+        """Nobody is there any more."""
+        return not self._fronts and not self.back_connections
+
+    def stop(self) -> None:
+        """Everybody goes now."""
+        for back in self._all_backs():
+            back.stop()
+        for front in list(self._fronts):
+            front.stop()
+
+
+def _same_tentacle(before: Machine, after: Machine, octopus: str) -> bool:
+    """Whether a pool of the machine's connections for this octopus entry is the same by both settings."""
+    return any(entry.name == octopus for entry in after.octopus) and (
+        (before.tentacle, before.thumbprints, before.limits, before.timeouts)
+        == (after.tentacle, after.thumbprints, after.limits, after.timeouts)
+    )
+
+
+def _same_door(before: Machine, after: Machine) -> bool:
+    """Whether a caller's connection could have been made by either settings."""
+    return (before.door, before.host, before.limits.envelope) == (after.door, after.host, after.limits.envelope)

@@ -1,0 +1,43 @@
+"""What an entry says in the end: its own keys, the defaults of the file, and the built-in ones."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+from certs.thumbprint import Thumbprint
+from routing.schema import LimitsSection, MachineSection, OctopusSection, RelayTimeoutsSection, Section, TimeoutsSection
+from routing.table import Limits, RelayTimeouts, Timeouts
+
+# Design rule 10: `ready` covers these. Where they are not given, they take at most this part of it.
+WITHIN_READY: Final = ("connect", "prove")
+_OF_READY = 0.9
+
+
+def pins(section: OctopusSection | MachineSection) -> tuple[Thumbprint, ...]:
+    """The thumbprints of an entry, under whichever of the two keys."""
+    return section.thumbprints or section.thumbprint
+
+
+def limits(defaults: LimitsSection, own: LimitsSection) -> Limits:
+    """The built-in limits, overridden key by key by the defaults of the file, and then by a machine's own."""
+    return replace(replace(Limits(), **given(defaults)), **given(own))
+
+
+def timeouts(defaults: TimeoutsSection, own: TimeoutsSection) -> Timeouts:
+    """The built-in timeouts, overridden like limits. What must be less than `ready` and is not given becomes so."""
+    written = {**given(defaults), **given(own)}
+    merged = replace(Timeouts(), **written)
+    most = merged.ready * _OF_READY
+    return replace(merged, **{name: min(getattr(merged, name), most) for name in WITHIN_READY if name not in written})
+
+
+def relay_timeouts(section: RelayTimeoutsSection) -> RelayTimeouts:
+    """The built-in timeouts of the relay, overridden. A `client_hello` that is not given takes no more than `identify`."""
+    merged = replace(RelayTimeouts(), **given(section))
+    if "client_hello" in section.model_fields_set:
+        return merged
+    return replace(merged, client_hello=min(merged.client_hello, merged.identify))
+
+
+def given(section: Section) -> dict[str, Any]:
+    """The keys that the file gives, with their values."""
+    return {key: getattr(section, key) for key in section.model_fields_set}
