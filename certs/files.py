@@ -10,6 +10,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from certs.errors import CertificateError
@@ -21,11 +22,24 @@ _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def read_private(path: Path, shared: Callable[[str], None] | None = None) -> bytes | None:
-    """The bytes of a key file, None if there is no such file.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is looked for in a private file, for the messages about it."""
+
+    what: str
+    remedy: str
+
+
+_KEY = Reading("private key", "Name a PEM or PFX file with a key and its certificate.")
+
+
+def read_private(
+    path: Path, shared: Callable[[str], None] | None = None, reading: Reading = _KEY, most: int = _MAX_BYTES
+) -> bytes | None:
+    """The bytes of a private file, None if there is no such file.
 
     shared: given, a file that others may read is read all the same, and `shared` is called with a text that says so. For
-    files that the operator owns: Kubernetes mounts its secrets with modes 0644 and 0440.
+    files that the operator owns: Kubernetes mounts its secrets with modes 0644 and 0440. most: bytes.
 
     Raises CertificateError if it is no regular file, if anybody but its owner may touch it, or if it cannot be read.
     """
@@ -40,26 +54,26 @@ def read_private(path: Path, shared: Callable[[str], None] | None = None) -> byt
         # Of the open file, not of its name: nobody can swap it in between.
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
-            raise CertificateError(f"{path}: not a file. Name a PEM or PFX file with a key and its certificate.")
-        _check_mode(path, about.st_mode, shared)
+            raise CertificateError(f"{path}: not a file. {reading.remedy}")
+        _check_mode(path, about.st_mode, shared, reading.what)
         with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(_MAX_BYTES + 1)
+            data = file.read(most + 1)
     except OSError as error:
         raise unusable(path, "read", error) from error
     finally:
         os.close(descriptor)
-    if len(data) > _MAX_BYTES:
-        raise CertificateError(f"{path}: more than {_MAX_BYTES} bytes. Name a PEM or PFX file with a key and its certificate.")
+    if len(data) > most:
+        raise CertificateError(f"{path}: more than {most} bytes. {reading.remedy}")
     return data
 
 
-def _check_mode(path: Path, mode: int, shared: Callable[[str], None] | None) -> None:
+def _check_mode(path: Path, mode: int, shared: Callable[[str], None] | None, what: str) -> None:
     """Raises CertificateError where others may do more with this file than they should."""
     place, remedy = f"{path}: mode {stat.S_IMODE(mode):04o}", f"Run: chmod 600 {path}"
     if mode & (_OTHERS_WRITE if shared else _OTHERS):
-        raise CertificateError(f"{place}: others than its owner may use this private key. {remedy}")
+        raise CertificateError(f"{place}: others than its owner may use this {what}. {remedy}")
     if shared and mode & _OTHERS_READ:
-        shared(f"{place}: others than its owner may read this private key. {remedy}")
+        shared(f"{place}: others than its owner may read this {what}. {remedy}")
 
 
 def private_folder(path: Path) -> None:
@@ -98,11 +112,20 @@ def write_private(path: Path, data: bytes, replace: bool) -> bool:
 
     Raises CertificateError.
     """
+    return _write(path, data, replace, 0o600)
+
+
+def write_public(path: Path, data: bytes, replace: bool) -> bool:
+    """The same for what anybody may read: mode 0644, whatever the umask."""
+    return _write(path, data, replace, 0o644)
+
+
+def _write(path: Path, data: bytes, replace: bool, mode: int) -> bool:
     # The leading dot keeps a leftover of a crash from being taken for an identity: their names never start with one.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         try:
-            _write_synced(temporary, data)
+            _write_synced(temporary, data, mode)
             if replace:
                 os.rename(temporary, path)
             else:
@@ -137,9 +160,11 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
+def _write_synced(path: Path, data: bytes, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "wb") as file:
+        if mode != 0o600:
+            os.fchmod(descriptor, mode)
         file.write(data)
         file.flush()
         os.fsync(descriptor)

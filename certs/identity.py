@@ -42,16 +42,26 @@ class Identity:
         return Thumbprint.of(self.der)
 
     @property
+    def sha256(self) -> Thumbprint:
+        """SHA-256 of the certificate, for whoever prefers it as a pin."""
+        return Thumbprint.of(self.der, "sha256")
+
+    @property
     def expires(self) -> dt.datetime:
         """When the certificate expires, in UTC. Octopus and Tentacles do not look at it (wire.md 1.5)."""
         return self.certificate.not_valid_after_utc
 
-    def pem(self) -> bytes:
-        """The key (PKCS#8, not encrypted) and the certificate. Secret: only for a file with mode 0600."""
-        key = self.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return key + self.certificate.public_bytes(serialization.Encoding.PEM)
+    def pem(self, password: str | None = None) -> bytes:
+        """The key (PKCS#8) and the certificate. Without a password the key is secret: only for a file with mode 0600."""
+        encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+        if password:
+            encryption = serialization.BestAvailableEncryption(password.encode())
+        key = self.key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+        return key + self.certificate_pem()
+
+    def certificate_pem(self) -> bytes:
+        """The certificate alone: public."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     @classmethod
     def new(cls, name: str, common_name: str) -> "Identity":
@@ -133,8 +143,8 @@ def _read_key(name: str, block: bytes, password: str | None, known_good: bool) -
     encrypted = b"ENCRYPTED" in block
     if encrypted and not password:
         raise PasswordError(
-            f"identity {name}: the private key is encrypted, and a running relay has nobody to ask for its password. "
-            "Remove the password with 'openssl pkey -in FILE -out NEW', or import the file with its password."
+            f"identity {name}: the private key is encrypted, and its password was not given. Name a file with it "
+            "(identity_password in the configuration, or --password-file), or remove it with 'openssl pkey -in FILE -out NEW'."
         )
     try:
         secret = password.encode() if encrypted and password else None

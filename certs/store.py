@@ -9,18 +9,35 @@ be allowed to read it, as with the secrets that Kubernetes mounts; that is worth
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
-from certs.errors import CertificateError
+from certs.errors import CertificateError, PasswordError
 from certs.files import check_folder, private_folder, read_private, unusable, write_private
 from certs.identity import Identity
+from certs.passwords import PasswordSource
 from certs.pfx import read_pfx
 
+Folder = Literal["machines", "octopus"]
+
 # The names that real ones give themselves: whoever looks at the certificate sees what it stands for.
-_TENTACLE_NAME = "Octopus Tentacle"
-_OCTOPUS_NAME = "Octopus Portal"
+COMMON_NAMES: Final[dict[Folder, str]] = {"machines": "Octopus Tentacle", "octopus": "Octopus Portal"}
+# While a restore puts folders in place, this is there. What is in the folder then may be half of two sets of identities.
+RESTORING: Final = "restoring"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _PFX_SUFFIXES = (".pfx", ".p12")
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """A file that the operator made. password: where that of its key is, if it has one."""
+
+    file: Path
+    password: PasswordSource | None = None
+
+    def __str__(self) -> str:
+        return str(self.file)
 
 
 class IdentityStore:
@@ -36,21 +53,21 @@ class IdentityStore:
         self._warn = warn
         self._warned: set[Path] = set()
 
-    def machine(self, name: str, provisioned: Path | None = None) -> Identity:
+    def machine(self, name: str, provisioned: Provisioned | None = None) -> Identity:
         """What Octopus sees for this machine. Made on first use, unless `provisioned` names a file."""
-        return self._get("machines", name, _TENTACLE_NAME, provisioned)
+        return self._get("machines", name, provisioned)
 
-    def octopus(self, name: str, provisioned: Path | None = None) -> Identity:
+    def octopus(self, name: str, provisioned: Provisioned | None = None) -> Identity:
         """What Tentacles see for this octopus entry. Made on first use, unless `provisioned` names a file."""
-        return self._get("octopus", name, _OCTOPUS_NAME, provisioned)
+        return self._get("octopus", name, provisioned)
 
     def find_machine(self, name: str) -> Identity | None:
         """The machine's own identity, None if it was not made yet."""
-        return _find(self._path("machines", name), name)
+        return find(self._path("machines", name), name)
 
     def find_octopus(self, name: str) -> Identity | None:
         """The octopus entry's own identity, None if it was not made yet."""
-        return _find(self._path("octopus", name), name)
+        return find(self._path("octopus", name), name)
 
     def machine_file(self, name: str) -> Path:
         """Where the machine's own identity is, or will be."""
@@ -71,40 +88,47 @@ class IdentityStore:
         """Keeps `identity` for the octopus entry of its name. Otherwise like `import_machine`."""
         return self._import("octopus", identity, replace)
 
-    def _get(self, kind: str, name: str, common_name: str, provisioned: Path | None) -> Identity:
+    def _get(self, kind: Folder, name: str, provisioned: Provisioned | None) -> Identity:
         if provisioned is not None:
             return self._read_provisioned(provisioned, name)
         path = self._path(kind, name)
-        found = _find(path, name)
+        found = find(path, name)
         if found is not None:
             return found
-        identity = Identity.new(name, common_name)
+        identity = Identity.new(name, COMMON_NAMES[kind])
         self._make_folders(kind)
         if write_private(path, identity.pem(), replace=False):
             self._notice(identity, path)
             return identity
-        return _existing(path, name)
+        return existing(path, name)
 
-    def _import(self, kind: str, identity: Identity, replace: bool) -> Path:
+    def _import(self, kind: Folder, identity: Identity, replace: bool) -> Path:
         path = self._path(kind, identity.name)
         self._make_folders(kind)
         if write_private(path, identity.pem(), replace):
             return path
-        existing = _existing(path, identity.name)
-        if existing.der != identity.der:
+        there = existing(path, identity.name)
+        if there.der != identity.der:
             raise CertificateError(
-                f"{path}: holds another identity, {existing.thumbprint}, and peers may trust it. "
+                f"{path}: holds another identity, {there.thumbprint}, and peers may trust it. "
                 f"Import with --replace to overwrite it with {identity.thumbprint}."
             )
         return path
 
-    def _read_provisioned(self, path: Path, name: str) -> Identity:
+    def _read_provisioned(self, provisioned: Provisioned, name: str) -> Identity:
+        path, source = provisioned.file, provisioned.password
+
         def warn(text: str) -> None:
             if path not in self._warned:
                 self._warned.add(path)
                 self._warn(text)
 
-        identity = read_identity(path, name, None, warn)
+        try:
+            identity = read_identity(path, name, source.read() if source else None, warn)
+        except PasswordError as error:
+            if source is None:
+                raise
+            raise PasswordError(f"{error} The password is from {source}.") from error
         if identity is None:
             raise CertificateError(
                 f"{path}: no such file. It is the provisioned identity of {name}: "
@@ -112,7 +136,7 @@ class IdentityStore:
             )
         return identity
 
-    def _path(self, kind: str, name: str) -> Path:
+    def _path(self, kind: Folder, name: str) -> Path:
         # The names are checked where they are declared; here they become part of a path, so they are checked again.
         if not _SAFE_NAME.fullmatch(name):
             raise CertificateError(
@@ -121,18 +145,26 @@ class IdentityStore:
             )
         return self._folder / kind / f"{name}.pem"
 
-    def _make_folders(self, kind: str) -> None:
+    def _make_folders(self, kind: Folder) -> None:
         private_folder(self._folder)
         private_folder(self._folder / kind)
 
 
-def _find(path: Path, name: str) -> Identity | None:
+def find(path: Path, name: str) -> Identity | None:
+    """The identity in a file of the relay's own, None if it is not there. Raises CertificateError."""
     # Whoever may write to the folders could have put a key of their own there. And what is no folder holds no key ever.
-    for folder in (path.parent.parent, path.parent):
-        if not _is_there(folder):
-            return None
-        check_folder(folder)
-    return _existing(path, name) if _is_there(path) else None
+    state = path.parent.parent
+    if _is_there(state):
+        check_folder(state)
+        if _is_there(state / RESTORING):
+            raise CertificateError(
+                f"{state}: a restore was cut off in the middle, so identities of two sets may be in it. "
+                "Run 'relay-tentacle restore' with the same backup again."
+            )
+    if not _is_there(path.parent):
+        return None
+    check_folder(path.parent)
+    return existing(path, name) if _is_there(path) else None
 
 
 def _is_there(path: Path) -> bool:
@@ -145,7 +177,8 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _existing(path: Path, name: str) -> Identity:
+def existing(path: Path, name: str) -> Identity:
+    """The identity in a file of the relay's own. Raises CertificateError, also where the file is not there."""
     data = read_private(path)
     if data is None:
         raise CertificateError(

@@ -4,6 +4,7 @@ A machine's identity faces Octopus, which takes it for the Tentacle's. An octopu
 take it for the Octopus server's.
 """
 
+import datetime as dt
 import os
 import pwd
 from dataclasses import dataclass
@@ -11,14 +12,19 @@ from pathlib import Path
 from typing import Final, Literal
 
 from certs.errors import CertificateError
-from certs.files import unusable
+from certs.files import private_folder, unusable
 from certs.identity import Identity
-from certs.store import IdentityStore
+from certs.lock import locked
+from certs.rotation import Rotation
+from certs.store import COMMON_NAMES, Folder, IdentityStore, Provisioned
+from relay.shown import shown_at
 from routing.table import Table
 
 Kind = Literal["machine", "octopus"]
 
 FACES: Final[dict[Kind, str]] = {"machine": "Octopus", "octopus": "Tentacles"}
+_FOLDERS: Final[dict[Kind, Folder]] = {"machine": "machines", "octopus": "octopus"}
+SOON: Final = dt.timedelta(days=90)  # a certificate that ends within this time is worth a warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,12 @@ class Entry:
 
     kind: Kind
     name: str
-    provisioned: Path | None
+    provisioned: Provisioned | None
+
+    @property
+    def common_name(self) -> str:
+        """What a new certificate says in its subject, like those of real ones."""
+        return COMMON_NAMES[_FOLDERS[self.kind]]
 
     @property
     def faces(self) -> str:
@@ -48,12 +59,17 @@ class AmbiguousNameError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there is for an entry. identity: None where it was not made yet, or where problem says why it cannot be used."""
+    """What there is for an entry. identity: None where it was not made yet, or where problem says why it cannot be used.
+
+    next: the one that waits while it is rotated; old: the one before, to which `identity rotate --back` goes.
+    """
 
     entry: Entry
     file: Path
     identity: Identity | None
     problem: str = ""
+    next: Identity | None = None
+    old: Identity | None = None
 
 
 def entries(table: Table) -> list[Entry]:
@@ -76,14 +92,59 @@ def entry(table: Table, name: str, kind: Kind | None = None) -> Entry:
 
 def look(store: IdentityStore, entry: Entry) -> Found:
     """What the files say; makes nothing."""
-    machine = entry.kind == "machine"
-    file = entry.provisioned or (store.machine_file if machine else store.octopus_file)(entry.name)
+    file = own_file(store, entry)
     try:
         if entry.provisioned:
-            return Found(entry, file, store.machine(entry.name, entry.provisioned))
-        return Found(entry, file, (store.find_machine if machine else store.find_octopus)(entry.name))
+            return Found(entry, entry.provisioned.file, _get(store, entry))
+        taking_turns = rotation(store, entry)
+        found = Found(entry, file, taking_turns.current)
     except CertificateError as error:
-        return Found(entry, file, None, str(error))
+        return Found(entry, entry.provisioned.file if entry.provisioned else file, None, str(error))
+    try:
+        return Found(entry, file, found.identity, "", taking_turns.next, taking_turns.old)
+    except CertificateError as error:
+        return Found(entry, file, found.identity, str(error))
+
+
+def warnings(table: Table, found: Found, now: dt.datetime, doors: bool) -> list[str]:
+    """What to see to before long. doors: whether to look, too, what a running relay shows at the machine's door."""
+    identity = found.identity
+    if identity is None:
+        return []
+    texts = []
+    if identity.expires - now <= SOON:
+        what = f"{'expires' if identity.expires > now else 'expired'} on {identity.expires:%Y-%m-%d}"
+        texts.append(f"its certificate {what}. Octopus and Tentacles do not look at that; whatever inspects TLS may.")
+    machine = table.machine(found.entry.name) if found.entry.kind == "machine" and doors else None
+    shown = shown_at(table, machine) if machine else None
+    if shown and shown[1] != identity.thumbprint:
+        texts.append(f"{shown[0]} still shows {shown[1]}. The running relay shows this one after: relay-tentacle reload")
+    return texts
+
+
+def own_file(store: IdentityStore, entry: Entry) -> Path:
+    """Where the relay's own identity for it is, or will be. Raises CertificateError for a name that is none."""
+    return (store.machine_file if entry.kind == "machine" else store.octopus_file)(entry.name)
+
+
+def rotation(store: IdentityStore, entry: Entry) -> Rotation:
+    """The identities of this entry that take turns. Raises CertificateError where the operator provides it."""
+    if entry.provisioned:
+        raise CertificateError(
+            f"{entry}: the configuration names a file for its identity, {entry.provisioned}, and the relay never writes it. "
+            "Put the new key and certificate there yourself, and reload the relay."
+        )
+    return Rotation(own_file(store, entry), entry.name, entry.common_name)
+
+
+def make(table: Table, store: IdentityStore, entry: Entry) -> tuple[Identity, bool]:
+    """The identity of this entry, and whether it was made now. Raises CertificateError."""
+    if not entry.provisioned:
+        check_owner(table.relay.state)
+    there = look(store, entry)
+    if there.problem:
+        raise CertificateError(f"{entry}: {there.problem}")
+    return _get(store, entry), there.identity is None
 
 
 def keep(table: Table, store: IdentityStore, entry: Entry, identity: Identity, replace: bool) -> Path:
@@ -97,12 +158,18 @@ def keep(table: Table, store: IdentityStore, entry: Entry, identity: Identity, r
             f"{entry}: the configuration names a file for its identity, {entry.provisioned}, and the relay uses that one. "
             "Replace that file, or take the key identity out of the configuration."
         )
-    _check_owner(table.relay.state)
-    return (store.import_machine if entry.kind == "machine" else store.import_octopus)(identity, replace)
+    check_owner(table.relay.state)
+    private_folder(table.relay.state)
+    with locked(table.relay.state):
+        return (store.import_machine if entry.kind == "machine" else store.import_octopus)(identity, replace)
 
 
-def _check_owner(folder: Path) -> None:
-    """What another user writes, with mode 0600, the relay could not read."""
+def _get(store: IdentityStore, entry: Entry) -> Identity:
+    return (store.machine if entry.kind == "machine" else store.octopus)(entry.name, entry.provisioned)
+
+
+def check_owner(folder: Path) -> None:
+    """Raises CertificateError where the folder is another user's: what we write, with mode 0600, that one could not read."""
     try:
         owner = folder.stat().st_uid
     except FileNotFoundError:
@@ -113,7 +180,7 @@ def _check_owner(folder: Path) -> None:
         user = _user(owner)
         raise CertificateError(
             f"{folder}: belongs to {user}, who could not read what {_user(os.geteuid())} puts there. "
-            f"Run this as {user}: sudo -u {user} relay-tentacle identity import ..."
+            f"Run the same command as {user}: sudo -u {user} relay-tentacle ..."
         )
 
 

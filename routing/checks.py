@@ -150,6 +150,13 @@ def _identities(declared: Declaration) -> Iterator[Mistake]:
     for entry in entries:
         identity = entry.section.identity
         if identity is None:
+            if entry.has("identity_password") and "identity" not in entry.written:
+                yield entry.mistake(
+                    "identity_password",
+                    "given without identity",
+                    "Add identity: with the file that this password opens. The relay's own identities have none.",
+                    str(entry.section.identity_password),
+                )
             continue
         path = _plain(folder / identity)
         first = users.setdefault(path, entry)

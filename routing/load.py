@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+from certs.passwords import PasswordFile
+from certs.store import Provisioned
 from routing import checks, door_checks, files, reading, yaml_lines
 from routing.entries import Declaration, Entry
 from routing.merging import given, limits, pins, relay_timeouts, timeouts
@@ -94,7 +96,7 @@ def _table(declared: Declaration) -> Table:
 
 def _octopus(entry: Entry[OctopusSection], folder: Path) -> Octopus:
     section = entry.section
-    return Octopus(section.name, pins(section), _below(folder, section.identity), entry.places)
+    return Octopus(section.name, pins(section), _provisioned(folder, section), entry.places)
 
 
 def _relay(configuration: Configuration, folder: Path) -> Relay:
@@ -119,12 +121,17 @@ def _machine(main: Configuration, entry: Entry[MachineSection], octopus: dict[st
         octopus=tuple(octopus[name] for name in section.octopus) or tuple(octopus.values()),
         door=section.port,
         host=section.host,
-        identity=_below(folder, section.identity),
+        identity=_provisioned(folder, section),
         limits=limits(defaults.limits, section.limits),
         timeouts=timeouts(defaults.timeouts, section.timeouts),
         places=entry.places,
     )
 
 
-def _below(folder: Path, path: Path | None) -> Path | None:
-    return None if path is None else folder / path
+def _provisioned(folder: Path, section: OctopusSection | MachineSection) -> Provisioned | None:
+    if section.identity is None:
+        return None
+    password = section.identity_password
+    if isinstance(password, PasswordFile):
+        password = PasswordFile(folder / password.path)
+    return Provisioned(folder / section.identity, password)

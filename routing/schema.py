@@ -193,6 +193,16 @@ class RelaySection(Section):
     timeouts: Annotated[RelayTimeoutsSection, about("Of the whole relay.", absent=RelayTimeoutsSection())]
 
 
+_IdentityPassword = Annotated[
+    values.OptionalPassword,
+    about(
+        "Where the password of an encrypted `identity` is: the first line of a file that its owner alone may use, or a "
+        "credential of systemd (`LoadCredential=NAME:FILE` of the unit).",
+        "credential:web01",
+    ),
+]
+
+
 class OctopusSection(Section):
     model_config = ConfigDict(json_schema_extra=_PINNED)
 
@@ -209,11 +219,12 @@ class OctopusSection(Section):
     identity: Annotated[
         values.OptionalPath,
         about(
-            "What the Tentacles of this entry see, if it is not to be the relay's own: a PEM (key and certificate) or a PFX "
-            "without a password, outside the state folder.",
+            "What the Tentacles of this entry see, if it is not to be the relay's own: a PEM (key and certificate) or a PFX, "
+            "outside the state folder.",
             "production.pem",
         ),
     ] = None
+    identity_password: _IdentityPassword = None
 
 
 class FrontSection(Section):
@@ -284,11 +295,12 @@ class MachineSection(Section):
     identity: Annotated[
         values.OptionalPath,
         about(
-            "What Octopus sees, if it is not to be the relay's own: a PEM (key and certificate) or a PFX without a password, "
-            "outside the state folder. It is of this machine alone.",
+            "What Octopus sees, if it is not to be the relay's own: a PEM (key and certificate) or a PFX, outside the state "
+            "folder. It is of this machine alone.",
             "web01.pfx",
         ),
     ] = None
+    identity_password: _IdentityPassword = None
     limits: Annotated[
         LimitsSection, about("Of this machine. What is not given here is that of `defaults`.", absent=LimitsSection())
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from certs.store import Provisioned
 from certs.thumbprint import Thumbprint
 from routing.addresses import Address
 
@@ -108,7 +109,7 @@ class Octopus:
 
     name: str
     thumbprints: tuple[Thumbprint, ...]
-    identity: Path | None
+    identity: Provisioned | None
     places: Places = field(default=NOWHERE, compare=False, repr=False)
 
 
@@ -125,7 +126,7 @@ class Machine:
     thumbprints: tuple[Thumbprint, ...]
     octopus: tuple[Octopus, ...]
     door: Address | None
-    identity: Path | None
+    identity: Provisioned | None
     limits: Limits
     timeouts: Timeouts
     host: str | None = None

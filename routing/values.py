@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, GetJ
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from certs.passwords import PasswordFile, PasswordSource, parse_source
 from certs.thumbprint import Thumbprint, ThumbprintError
 from routing import addresses, units
 from routing.addresses import Address
@@ -27,6 +28,7 @@ _NAME_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 _NAME = re.compile(_NAME_PATTERN)
 _NAME_REMEDY = "Write up to 64 letters, digits, dots, dashes and underscores, and no dot or dash in front."
 _PATH_REMEDY = "Write a path; a relative one starts at the folder of this file."
+_SOURCE_REMEDY = "Write the path of a file whose first line is the password, or credential:NAME, which systemd hands over."
 _LEVEL_REMEDY = f"Write one of {', '.join(LOG_LEVELS)}."
 _THUMBPRINTS_REMEDY = f"{ThumbprintError.remedy} Several go into a list."
 _INCLUDE_REMEDY = "Write a file or a pattern, such as machines.d/*.yaml; several go into a list."
@@ -137,6 +139,14 @@ def _pattern(text: str) -> str:
     return str(path(text))
 
 
+def _password(text: str) -> PasswordSource:
+    try:
+        source = parse_source(text)
+    except ValueError as error:
+        raise WrongValueError(str(error).partition(":")[0], _SOURCE_REMEDY) from None
+    return PasswordFile(path(text)) if isinstance(source, PasswordFile) else source
+
+
 def _thumbprint(text: str) -> Thumbprint:
     try:
         return Thumbprint.parse(text)
@@ -206,6 +216,9 @@ Pins = Annotated[
 ]
 FilePath = Annotated[Path, _PATH_READER]
 OptionalPath = Annotated[Path | None, _PATH_READER]
+OptionalPassword = Annotated[
+    PasswordSource | None, Reader(_password, _SOURCE_REMEDY, "a path, or `credential:NAME`", _PATH_SCHEMA)
+]
 Pattern = Annotated[str, _PATTERN_READER]
 Patterns = Annotated[
     tuple[Pattern, ...],

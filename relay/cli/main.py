@@ -5,6 +5,8 @@ import sys
 
 import click
 
+from relay.cli.aliases import import_certificate, new_certificate, show_thumbprint
+from relay.cli.backup import backup, restore
 from relay.cli.configuration import check
 from relay.cli.demo import demo
 from relay.cli.identity import identity
@@ -35,5 +37,6 @@ def open_standard_descriptors() -> None:
             setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8", closefd=False))  # Python has None there
 
 
-for command in (run, init, check, schema, identity, demo):
+aliases = (new_certificate, import_certificate, show_thumbprint)
+for command in (run, init, check, schema, identity, backup, restore, demo, *aliases):
     main.add_command(command)

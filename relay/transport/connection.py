@@ -91,6 +91,11 @@ class TLSConnection:
         self.backlogged = False
         self.closed: Callable[[], None] | None = None
 
+    @property
+    def gone(self) -> bool:
+        """Whether the descriptor is free again."""
+        return self._state is State.CLOSED
+
     def belongs_to(self, receiver: Receiver) -> None:
         """Hands it over to another receiver."""
         self._receiver = receiver

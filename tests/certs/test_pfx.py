@@ -1,3 +1,5 @@
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from certs.errors import CertificateError, PasswordError
 from certs.identity import Identity
-from certs.pfx import read_pfx, write_pfx
+from certs.pfx import Encryption, read_pfx, write_pfx
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "certs"
 
@@ -81,8 +83,50 @@ def test_what_cannot_be_read(made: Identity) -> None:
         assert "secret" not in str(raised.value)
 
 
-def test_what_to_do_about_a_password_that_nobody_gives(made: Identity) -> None:
-    """Of a provisioned one nobody can: a running relay has nobody to ask."""
+def test_what_to_do_about_a_password_that_nobody_gave(made: Identity) -> None:
     with pytest.raises(PasswordError) as raised:
         read_pfx("web01", write_pfx(made, "secret"), None)
-    assert str(raised.value).endswith(". Save it without one, or import it with 'relay-tentacle identity import'.")
+    assert str(raised.value).endswith(
+        ". Name a file with it (identity_password in the configuration, or --password-file), or save it without one."
+    )
+
+
+OPENSSL = shutil.which("openssl")
+INSIDE = {
+    "aes256": ["MAC: sha256,", "PBES2, PBKDF2, AES-256-CBC, Iteration 100000, PRF hmacWithSHA256"],
+    "3des": ["MAC: sha1,", "pbeWithSHA1And3-KeyTripleDES-CBC, Iteration 100000"],
+}
+
+
+@pytest.mark.parametrize("encryption", ["aes256", "3des"])
+def test_both_encryptions_are_read_again_and_hide_the_key(made: Identity, encryption: Encryption) -> None:
+    data = write_pfx(made, "pässwörd", encryption)
+    assert read_pfx("web01", data, "pässwörd") == made
+    with pytest.raises(PasswordError):
+        read_pfx("web01", data, "passwort")
+    secret = made.key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    assert secret not in data
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="openssl is not installed")
+@pytest.mark.parametrize("encryption", ["aes256", "3des"])
+def test_openssl_reads_what_is_written_and_finds_this_encryption(
+    made: Identity, tmp_path: Path, encryption: Encryption
+) -> None:
+    (tmp_path / "key.pfx").write_bytes(write_pfx(made, "secret", encryption))
+    command = [str(OPENSSL), "pkcs12", "-in", tmp_path / "key.pfx", "-passin", "pass:secret", "-nodes", "-info"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for line in INSIDE[encryption]:
+        assert line in done.stderr
+    assert Identity.from_pem("web01", done.stdout.encode()) == made
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="openssl is not installed")
+def test_what_openssl_writes_is_read(made: Identity, tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_bytes(made.pem())
+    command = [str(OPENSSL), "pkcs12", "-export", "-in", tmp_path / "key.pem", "-passout", "pass:secret"]
+    for options in ([], ["-keypbe", "PBE-SHA1-3DES", "-certpbe", "PBE-SHA1-3DES", "-macalg", "sha1"]):
+        done = subprocess.run([*command, *options], capture_output=True)
+        assert done.returncode == 0, done.stderr
+        assert read_pfx("web01", done.stdout, "secret") == made

@@ -10,8 +10,9 @@ import pytest
 import certs
 from certs.errors import CertificateError, PasswordError
 from certs.identity import Identity
+from certs.passwords import Credential, PasswordFile
 from certs.pfx import write_pfx
-from certs.store import IdentityStore, read_identity
+from certs.store import RESTORING, IdentityStore, Provisioned, read_identity
 
 Made = list[tuple[Identity, Path]]
 
@@ -303,7 +304,7 @@ def test_a_provisioned_one_is_read_and_nothing_written(
     path.chmod(0o400)
     before = path.stat()
     for load in (store.machine, store.octopus):
-        assert load("web01", path) == other
+        assert load("web01", Provisioned(path)) == other
     after = path.stat()
     assert (after.st_mtime_ns, after.st_ino, after.st_mode) == (before.st_mtime_ns, before.st_ino, before.st_mode)
     assert list(tmp_path.iterdir()) == [path]
@@ -314,7 +315,7 @@ def test_a_provisioned_one_may_be_a_link_and_keeps_our_name(store: IdentityStore
     # As Kubernetes mounts its secrets.
     link = tmp_path / "link.pem"
     link.symlink_to(private(tmp_path / "data.pem", other.pem()))
-    assert store.machine("renamed", link).name == "renamed"
+    assert store.machine("renamed", Provisioned(link)).name == "renamed"
 
 
 def test_a_provisioned_one_that_cannot_be_used(store: IdentityStore, made: Made, other: Identity, tmp_path: Path) -> None:
@@ -335,7 +336,7 @@ def test_a_provisioned_one_that_cannot_be_used(store: IdentityStore, made: Made,
     ]
     for path, problem in cases:
         with pytest.raises(CertificateError) as raised:
-            store.machine("web01", path)
+            store.machine("web01", Provisioned(path))
         assert str(raised.value).startswith(f"{path}: {problem}")
     assert made == []
     assert not (tmp_path / "state").exists()
@@ -372,7 +373,7 @@ def test_a_provisioned_one_that_others_may_read_is_worth_one_warning(
     path = private(tmp_path / "shared.pem", other.pem())
     path.chmod(shared)
     for load in (store.machine, store.octopus, store.machine):
-        assert load("web01", path) == other
+        assert load("web01", Provisioned(path)) == other
     said = f"{path}: mode {shared:04o}: others than its owner may read this private key. Run: chmod 600 {path}"
     assert warnings == [said]
 
@@ -381,7 +382,7 @@ def test_each_such_file_has_its_own_warning(store: IdentityStore, warnings: list
     paths = [private(tmp_path / name, other.pem()) for name in ("a.pem", "b.pem")]
     for path in paths:
         path.chmod(0o640)
-        store.machine("web01", path)
+        store.machine("web01", Provisioned(path))
     assert [warning.partition(":")[0] for warning in warnings] == [str(path) for path in paths]
 
 
@@ -391,7 +392,7 @@ def test_a_provisioned_one_of_its_owner_alone_is_worth_none(
 ) -> None:
     path = private(tmp_path / "key.pem", other.pem())
     path.chmod(private_mode)
-    assert store.machine("web01", path) == other
+    assert store.machine("web01", Provisioned(path)) == other
     assert warnings == []
 
 
@@ -402,7 +403,7 @@ def test_a_provisioned_one_that_others_may_write_is_refused(
     path = private(tmp_path / "key.pem", other.pem())
     path.chmod(writable)
     with pytest.raises(CertificateError, match=rf"mode {writable:04o}: others than its owner may use .* chmod 600 {path}$"):
-        store.machine("web01", path)
+        store.machine("web01", Provisioned(path))
     assert warnings == []
 
 
@@ -413,3 +414,40 @@ def test_reading_a_file_of_the_operators_with_its_password(other: Identity, tmp_
     for password, problem in [("wrong", "the password is wrong"), (None, "it needs a password, and none was given")]:
         with pytest.raises(PasswordError, match=f"{path}: identity web01: the PFX cannot be opened: {problem}"):
             read_identity(path, "web01", password, fail)
+
+
+def test_a_provisioned_one_is_opened_by_its_password(
+    store: IdentityStore, other: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    password = private(tmp_path / "password", b"secret\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    for name, data in [("key.pfx", write_pfx(other, "secret")), ("key.pem", other.pem("secret"))]:
+        path = private(tmp_path / name, data)
+        for source in (PasswordFile(password), Credential("password")):
+            assert store.machine("web01", Provisioned(path, source)) == other
+            assert store.octopus("web01", Provisioned(path, source)) == other
+
+
+@pytest.mark.parametrize("name", ["key.pfx", "key.pem"])
+def test_a_provisioned_ones_password_that_is_wrong_or_missing(
+    store: IdentityStore, other: Identity, tmp_path: Path, name: str
+) -> None:
+    path = private(tmp_path / name, write_pfx(other, "secret") if name == "key.pfx" else other.pem("secret"))
+    password = private(tmp_path / "password", b"swordfish\n")
+    with pytest.raises(PasswordError) as raised:
+        store.machine("web01", Provisioned(path, PasswordFile(password)))
+    assert str(raised.value).startswith(f"{path}: identity web01: the ")
+    assert str(raised.value).endswith(f" The password is from {password}.")
+    assert "swordfish" not in str(raised.value)
+    with pytest.raises(PasswordError, match="identity_password in the configuration"):
+        store.machine("web01", Provisioned(path))
+    with pytest.raises(CertificateError, match=f"^{tmp_path / 'none'}: no such file. Name a file whose first line is"):
+        store.machine("web01", Provisioned(path, PasswordFile(tmp_path / "none")))
+
+
+def test_a_restore_that_was_cut_off_leaves_nothing_to_use(store: IdentityStore, tmp_path: Path) -> None:
+    store.machine("web01")
+    (tmp_path / "state" / RESTORING).mkdir()
+    for call in (store.machine, store.octopus, store.find_machine, store.find_octopus):
+        with pytest.raises(CertificateError, match=f"^{tmp_path / 'state'}: a restore was cut off in the middle"):
+            call("web01")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from certs.identity import Identity
-from certs.store import IdentityStore
+from certs.store import IdentityStore, Provisioned
 from relay import identities
 from relay.identities import AmbiguousNameError, Entry, NoSuchEntryError
 from routing.load import load
@@ -34,7 +34,7 @@ def store(table: Table) -> IdentityStore:
 def test_every_identity_that_the_configuration_calls_for(table: Table, tmp_path: Path) -> None:
     found = identities.entries(table)
     assert found == [
-        Entry("machine", "web01", tmp_path / "given.pem"),
+        Entry("machine", "web01", Provisioned(tmp_path / "given.pem")),
         Entry("machine", "both", None),
         Entry("octopus", "both", None),
     ]

@@ -24,6 +24,7 @@ from wires import Held
 
 from certs.errors import CertificateError
 from certs.identity import Identity
+from certs.store import Provisioned
 from certs.thumbprint import Thumbprint
 from relay.admin.log import SUMMARY
 from relay.halibut.lines import CLIENT_IDENTITY, END, NEXT, PREAMBLE, PROCEED, SERVER_IDENTITY
@@ -106,7 +107,8 @@ def test_an_identity_that_openssl_refuses_is_known_before_anything_runs(tmp_path
     path = tmp_path / "weak.pem"
     path.touch(0o600)
     path.write_bytes(weak_identity().pem())
-    for place in ({"identity": path}, {"octopus": (replace(OCTOPUS, identity=path),)}):
+    provisioned = Provisioned(path)
+    for place in ({"identity": provisioned}, {"octopus": (replace(OCTOPUS, identity=provisioned),)}):
         with pytest.raises(CertificateError, match="OpenSSL refuses"):
             Service(tmp_path, ClockedReactor(), machine(**place))
 

@@ -17,6 +17,7 @@ from tls_peer import FIN, TlsPeer, client_side
 from wires import Held
 
 from certs.errors import CertificateError
+from certs.store import Provisioned
 from certs.thumbprint import Thumbprint
 from relay.halibut.lines import CLIENT_IDENTITY, NEXT, PREAMBLE, PROCEED, SERVER_IDENTITY
 from relay.reload import Changes
@@ -367,7 +368,7 @@ async def test_an_identity_that_cannot_be_used_leaves_everything_as_it_was(site:
     peers, before = await served(site), site.service.table
     held = Held.now()
     (tmp_path / "state/octopus/production.pem").write_bytes(b"nothing")
-    for machines in [(site.machine,), (machine("web02"), machine("web03", identity=tmp_path / "missing.pem"))]:
+    for machines in [(site.machine,), (machine("web02"), machine("web03", identity=Provisioned(tmp_path / "missing.pem")))]:
         with pytest.raises(CertificateError):
             site.relay.reload(*machines)
     assert Held.now() == held

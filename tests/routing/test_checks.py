@@ -91,6 +91,24 @@ BAD = {
             "Octopus could not tell the two apart. Give each machine its own identity."
         ),
     ),
+    "a password without the file that it opens": (
+        configuration(machines=machine("web01", 1, ", identity_password: credential:web01")),
+        (
+            "5: machines[0].identity_password: 'credential:web01': given without identity. "
+            "Add identity: with the file that this password opens. The relay's own identities have none."
+        ),
+    ),
+    "a password without the octopus entry's file": (
+        configuration(f"{{name: one, thumbprint: {A}, identity_password: p}}"),
+        (
+            "3: octopus[0].identity_password: 'p': given without identity. "
+            "Add identity: with the file that this password opens. The relay's own identities have none."
+        ),
+    ),
+    "a password whose file is a mistake": (
+        configuration(machines=machine("web01", 1, ", identity: '', identity_password: p")),
+        "5: machines[0].identity: '': not a path. Write a path; a relative one starts at the folder of this file.",
+    ),
     "an identity in the state folder": (
         configuration(machines=machine("web01", 1, ", identity: state/machines/web02.pem")),
         (

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from certs.passwords import Credential, PasswordFile
+from certs.store import Provisioned
 from certs.thumbprint import Thumbprint
 from routing.addresses import Address
 from routing.load import load
@@ -25,6 +27,7 @@ octopus:
   - name: production
     thumbprints: [{A}, "{B}"]
     identity: /etc/keys/production.pem
+    identity_password: credential:production
   - name: staging
     thumbprint: {C}
 machines:
@@ -34,6 +37,7 @@ machines:
     octopus: [production, staging]
     port: 11001
     identity: keys/web01.pfx
+    identity_password: keys/password
     limits: {{connections: 3}}
     timeouts: {{connect: 500ms}}
   - name: web02
@@ -80,7 +84,8 @@ def mistakes(path: Path) -> list[str]:
 
 
 def test_everything_that_can_be_written(write: Callable[[str], Path], tmp_path: Path) -> None:
-    production = Octopus("production", (Thumbprint.parse(A), Thumbprint.parse(B)), Path("/etc/keys/production.pem"))
+    provisioned = Provisioned(Path("/etc/keys/production.pem"), Credential("production"))
+    production = Octopus("production", (Thumbprint.parse(A), Thumbprint.parse(B)), provisioned)
     staging = Octopus("staging", (Thumbprint.parse(C),), None)
     defaults = Timeouts(ready=40.0, connect=10.0, prove=5.0, back_idle=30.0, front_idle=300.0)
     limits = Limits(connections=5, envelope=64 * 1024 * 1024)
@@ -101,7 +106,7 @@ def test_everything_that_can_be_written(write: Callable[[str], Path], tmp_path: 
                 thumbprints=(Thumbprint.parse(D),),
                 octopus=(production, staging),
                 door=Address("", 11001),
-                identity=tmp_path / "keys" / "web01.pfx",
+                identity=Provisioned(tmp_path / "keys" / "web01.pfx", PasswordFile(tmp_path / "keys" / "password")),
                 limits=Limits(connections=3, envelope=64 * 1024 * 1024),
                 timeouts=Timeouts(ready=40.0, connect=0.5, prove=5.0, back_idle=30.0, front_idle=300.0),
             ),

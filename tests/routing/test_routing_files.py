@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from certs.store import Provisioned
 from certs.thumbprint import Thumbprint
 from routing import files
 from routing.files import Bounds, matching, read_included, read_main
@@ -90,7 +91,7 @@ def test_an_included_machine_is_like_any_other(site: Path) -> None:
     Path("d", "a.yaml").write_text(more)
     assert load(site).machines == written
     [machine] = written
-    assert (machine.identity, machine.thumbprints) == (Path.cwd() / "k.pem", (Thumbprint.parse(f"{1:040}"),))
+    assert (machine.identity, machine.thumbprints) == (Provisioned(Path.cwd() / "k.pem"), (Thumbprint.parse(f"{1:040}"),))
 
 
 def test_every_entry_knows_its_file(site: Path) -> None:

@@ -15,7 +15,8 @@ DOOR = "Write a port (11001), or an IP address and a port: 127.0.0.1:11001 or '[
 DURATION = "Write a number and a unit: 500ms, 30s, 5m, 1m30s or 1h."
 SIZE = "Write a whole number of bytes, or one with a unit: 64MiB, 10MB."
 PATH = "Write a path; a relative one starts at the folder of this file."
-MACHINE_KEYS = "name, tentacle, thumbprint, thumbprints, octopus, port, host, identity, limits, timeouts"
+SOURCE = "Write the path of a file whose first line is the password, or credential:NAME, which systemd hands over."
+MACHINE_KEYS = "name, tentacle, thumbprint, thumbprints, octopus, port, host, identity, identity_password, limits, timeouts"
 
 GOOD = {
     "version": "1",
@@ -136,7 +137,17 @@ BAD: list[tuple[str, str | None, str]] = [
     (
         "octopus.nodes",
         "[https://o:10943]",
-        ("9: octopus[0].nodes: unknown key. Known here: name, thumbprints, thumbprint, identity."),
+        ("9: octopus[0].nodes: unknown key. Known here: name, thumbprints, thumbprint, identity, identity_password."),
+    ),
+    (
+        "octopus.identity_password",
+        "credential:a/b",
+        f"9: octopus[0].identity_password: 'credential:a/b': not the name of a credential. {SOURCE}",
+    ),
+    (
+        "octopus.identity_password",
+        "~/password",
+        "9: octopus[0].identity_password: '~/password': '~' is not expanded. Write the whole path.",
     ),
     ("machine.name", None, "11: machines[0].name: missing. Add name: web01"),
     ("machine.name", "x" * 65, f"11: machines[0].name: '{'x' * 59}…': not a name. {NAME}"),
