@@ -27,7 +27,7 @@ class House(Protocol):
     def departed(self) -> None:
         """A connection that was admitted is closed."""
 
-    def refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
+    def poller_refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
         """A caller was turned away, or left. machine: empty where it is not known."""
 
     def polling_back(self, subscription: str) -> PollingBack | None:
@@ -79,12 +79,12 @@ class PollingEntrance:
         return back
 
     def _turn_away(self, connection: PollerConnection, refusal: Refusal, machine: str, detail: str) -> None:
-        self._house.refused(refusal, machine, connection.peer, detail)
+        self._house.poller_refused(refusal, machine, connection.peer, detail)
         connection.leave()
 
     def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
         """Somebody was turned away, or left, before that."""
-        self._house.refused(refusal, _NOBODY, peer, detail)
+        self._house.poller_refused(refusal, _NOBODY, peer, detail)
 
     def left(self, connection: PollerConnection) -> None:
         self._callers.discard(connection)

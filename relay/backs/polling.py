@@ -2,7 +2,7 @@
 
 Rules (wire.md 6.8, 11.3):
 1. A call takes the connection that has waited longest. Without one it waits, in order, no longer than its deadline, and no
-   more than ``waiting`` at once do.
+   more than ``limits.waiting`` at once do.
 2. One that dies while it is parked, or before the call it was taken for has heard of it, costs that call nothing.
 3. One that was taken and got no byte is parked again where it was: its Tentacle has noticed nothing.
 4. Parked ones hear a null message every 30 s, and have 60 s for NEXT, as behind a reply.
@@ -28,7 +28,6 @@ from routing.table import Machine
 
 KEEP_ALIVE: Final = 30.0  # seconds between null messages; current Tentacles give up after 60
 TURN: Final = 60.0  # seconds for NEXT, as Octopus has it (wire.md 7.5)
-WAITING: Final = 256  # calls that wait at once
 
 
 class PollingLease:
@@ -68,9 +67,9 @@ class PollingLease:
 class PollingBack:
     """See above."""
 
-    def __init__(self, clock: Clock, machine: Machine, waiting: int = WAITING) -> None:
+    def __init__(self, clock: Clock, machine: Machine) -> None:
         self._clock = clock
-        self._waiting = waiting
+        self._waiting = machine.limits.waiting
         self._parked: deque[PollerConnection] = deque()  # the one that has waited longest in front
         self._turning: set[PollerConnection] = set()
         self._leases: dict[PollerConnection, PollingLease] = {}

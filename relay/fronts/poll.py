@@ -10,6 +10,7 @@ Rules:
 3. A node that says nothing for 60 s, neither request nor null, is given up.
 """
 
+from collections.abc import Container
 from enum import Enum
 from typing import Final, Protocol
 
@@ -17,7 +18,7 @@ from OpenSSL import SSL
 
 from certs.thumbprint import Thumbprint
 from relay.call import Call
-from relay.exchange import Back, Close, Exchange
+from relay.exchange import Back, Close, Exchange, LeaseHolder
 from relay.exchange import State as ExchangeState
 from relay.halibut.connection import Connection
 from relay.halibut.errors import RemoteProtocolError
@@ -26,7 +27,7 @@ from relay.halibut.limits import Limits
 from relay.halibut.message import Kind
 from relay.halibut.roles import Role
 from relay.halibut.roles import State as Due
-from relay.outcomes import NodeTrouble
+from relay.outcomes import NodeTrouble, Outcome
 from relay.transport.connection import TLSConnection
 from relay.transport.dialler import Dial
 from relay.transport.errors import DialError, WrongCertificateError
@@ -81,6 +82,12 @@ class Owner(Protocol):
     def polling(self) -> bool:
         """Requests are wanted."""
 
+    def poll_opened(self) -> None:
+        """A connection stands; poll_closed() follows."""
+
+    def poll_closed(self) -> None:
+        """It is closed, and its descriptor is free."""
+
     def poll_identified(self, poll: "Poll") -> None:
         """The node has answered MX-SERVER."""
 
@@ -104,6 +111,7 @@ class Poll:
         self._kept: list[Part] | None = []  # of a request that no back has yet; None: they go on as they come
         self._heard = self._clock.seconds()
         self._replied = 0.0
+        self._shown: bytes | None = None
         self._failing = False  # it is about to end: that its call ends first may leave the Tentacle without a connection
         self.node = node
         self.link: TLSConnection
@@ -122,7 +130,9 @@ class Poll:
         assert link is not None
         self.link = link
         self.state = State.IDENTIFYING
-        shown = link.peer_certificate
+        self._owner.poll_opened()
+        link.closed = self._owner.poll_closed
+        shown = self._shown = link.peer_certificate
         if shown is None or not any(pin.matches(shown) for pin in self._owner.octopus.thumbprints):
             wrong = WrongCertificateError(str(Thumbprint.of(shown)) if shown else "")
             self._end(Close.FIN, NodeTrouble.WRONG_CERTIFICATE, str(wrong))  # a bare FIN without one byte (wire.md 1.5)
@@ -255,6 +265,15 @@ class Poll:
         """It has a request, which has a back or waits for one."""
         return self._exchange is not None
 
+    def holds(self, leases: Container[LeaseHolder | None]) -> bool:
+        """Whether its exchange is among these."""
+        return self._exchange in leases
+
+    def trusted_by(self, machine: Machine) -> bool:
+        """The machine trusts this node, and for the same Octopus, or it has shown nothing yet."""
+        octopus = machine.octopus_of(self._shown) if self._shown else self._owner.octopus
+        return octopus is not None and octopus.name == self._owner.octopus.name
+
     def check(self, now: float) -> None:
         """Gives up what has waited too long; to be called now and then."""
         exchange = self._exchange
@@ -278,6 +297,15 @@ class Poll:
             self._exchange.stop()
         self._end(Close.FIN, None, "")
         if cut:  # the process may end before all that was written has gone out, and its FIN must not stand there (wire.md 5.7)
+            self.link.abortConnection()
+
+    def cut(self, why: str) -> None:
+        """Closes it now, and nothing more goes out of what was written."""
+        reset = self.state is not State.DIALLING and (self.among_streams or self.link.unread > 0)
+        if self._exchange:
+            self._exchange.stop(Outcome.CUT, why)
+        self._end(Close.FIN, None, "")
+        if reset:
             self.link.abortConnection()
 
     def _end(self, close: Close, trouble: NodeTrouble | None, detail: str) -> None:

@@ -47,6 +47,12 @@ class House(Protocol):
     def ended(self, call: Call) -> None:
         """An exchange is over."""
 
+    def poll_opened(self) -> None:
+        """A connection to a node stands."""
+
+    def poll_closed(self) -> None:
+        """It is closed, and its descriptor is free."""
+
     def node_polled(self, machine: str, octopus: str, node: str) -> None:
         """A node has accepted a connection."""
 
@@ -140,6 +146,13 @@ class PollingFront:
             self.back.unwatch(self._update)
         self._update()
 
+    def cut(self, why: str, which: Callable[[Poll], bool] = lambda poll: True) -> int:
+        """Closes connections now, calls among them; how many that were. They are dialled again, unless it was drained."""
+        polls = [poll for poll in self._of if which(poll)]
+        for poll in polls:
+            poll.cut(why)
+        return len(polls)
+
     def stop(self) -> int:
         """Everything ends now; how many connections that were."""
         polls = list(self._of)
@@ -160,6 +173,12 @@ class PollingFront:
 
     def ended(self, call: Call) -> None:
         self._house.ended(call)
+
+    def poll_opened(self) -> None:
+        self._house.poll_opened()
+
+    def poll_closed(self) -> None:
+        self._house.poll_closed()
 
     def poll_identified(self, poll: Poll) -> None:
         seat = self._of[poll]

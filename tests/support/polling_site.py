@@ -115,8 +115,16 @@ class PollingSite:
         self.refusals.append((refusal, machine, detail))
         self.changes.changed()
 
+    poller_refused = refused
+
     def polling_back(self, subscription: str) -> PollingBack | None:
         return self.polling if subscription == SUBSCRIPTION else None
+
+    def poll_opened(self) -> None:
+        self.inside += 1
+
+    def poll_closed(self) -> None:
+        self.inside -= 1
 
     def node_polled(self, machine: str, octopus: str, node: str) -> None:
         assert (machine, octopus) == ("kiosk7", "production")

@@ -67,6 +67,8 @@ class Doorstep:
         self.refusals.append((refusal, machine, detail))
         self.changes.changed()
 
+    poller_refused = refused
+
     def polling_back(self, subscription: str) -> PollingBack | None:
         return {"poll://sq-one/": self.kiosk, "poll://sq-other/": self.other}.get(subscription)
 

@@ -9,7 +9,7 @@ from halibut_bytes import REQUEST, RESPONSE, bounded, deflated, frame, guid, ref
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from polling_memory import IDENTITY, Memory
-from tables import STRANGER
+from tables import STRANGER, machine
 
 from certs.thumbprint import Thumbprint
 from relay.backs.polling import KEEP_ALIVE, TURN, PollingBack, PollingLease
@@ -235,7 +235,7 @@ def test_whoever_gives_up_frees_its_place(memory: Memory) -> None:
 
 
 def test_so_many_wait_and_no_more(memory: Memory) -> None:
-    memory.polling = PollingBack(memory.clock, memory.machine, waiting=2)
+    memory.polling = PollingBack(memory.clock, machine(waiting=2))
     for _ in range(2):
         acquired(memory)
     assert acquired(memory).told == ["failed queue-full: 2 calls wait for this Tentacle"]
