@@ -268,14 +268,10 @@ class RelayService:
                 door=str(machine.door) if machine.door else None,
                 host=machine.host,
                 front="polling" if machine.polled_for else None,
-                subscription=self._subscription(machine),
+                subscription=_subscription(machine, self.faces),
                 tentacle=str(machine.tentacle or machine.uri),
                 thumbprint_for_octopus=str(self.faces.of_machine(name).thumbprint),
             )
-
-    def _subscription(self, machine: Machine) -> str | None:
-        """What Octopus has to have for it, where the relay polls."""
-        return (machine.subscription or self.faces.subscription(machine.name)) if machine.polled_for else None
 
     # ---- what operators do ------------------------------------------------------------------------------------------
 
@@ -418,7 +414,12 @@ def _shown(table: Table, faces: Faces, name: str) -> tuple[object, ...]:
     """What is said of a machine's door."""
     machine = table.machine(name)
     assert machine
-    return machine.door, machine.host, machine.polled_for, machine.uri, faces.of_machine(name)
+    return machine.door, machine.host, machine.uri, faces.of_machine(name), _subscription(machine, faces)
+
+
+def _subscription(machine: Machine, faces: Faces) -> str | None:
+    """What Octopus has to have for it, where the relay polls."""
+    return (machine.subscription or faces.subscription(machine.name)) if machine.polled_for else None
 
 
 def _check_lasting(before: Relay, after: Relay) -> None:
