@@ -69,14 +69,22 @@ class IdentityStore:
 
     def subscription(self, name: str) -> str:
         """The id with which the relay polls Octopus for this machine, poll://ID/. Made on first use."""
-        path = self._file("subscriptions", name)
-        data = read_private(path) if path.parent.exists() else None
-        if data is None:
+        found = self.find_subscription(name)
+        if found is None:
+            path = self._file("subscriptions", name)
             made = f"poll://{''.join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))}/"
             self._make_folders("subscriptions")
             if write_private(path, f"{made}\n".encode(), replace=False):
                 return made
-            data = read_private(path) or b""
+            found = self.find_subscription(name) or ""
+        return found
+
+    def find_subscription(self, name: str) -> str | None:
+        """The same, None if it was not made yet."""
+        path = self._file("subscriptions", name)
+        data = read_private(path) if path.parent.exists() else None
+        if data is None:
+            return None
         found = data.decode("ascii", "replace").strip()
         if not _SUBSCRIPTION.fullmatch(found):
             raise CertificateError(

@@ -17,6 +17,7 @@ from relay.transport.clienthello import ClientHello
 from relay.transport.listener import listening_socket
 from relay.transport.loop import Loop
 from routing.addresses import Address
+from routing.decide import Denied, machine_at
 from routing.table import Machine, Table
 
 SHARED: Final = ""  # in the place of a machine's name
@@ -131,12 +132,9 @@ class Doors:
         return lambda hello: self._directory.routes[owner]
 
     def _by_name(self, hello: ClientHello) -> Route | SentAway:
-        name = hello.server_name.removesuffix(".")
-        if not name:
-            return SentAway(Refusal.NO_NAME, "it did not say by SNI which machine it wants")
-        machine = self._directory.hosts.get(name)
-        if machine is None:
-            return SentAway(Refusal.UNKNOWN_NAME, f"no machine has the host {name}")
+        machine = machine_at(self._directory.hosts, hello.server_name)
+        if isinstance(machine, Denied):
+            return SentAway(Refusal(machine.reason), machine.detail)
         return self._directory.routes[machine.name]
 
     # ---- the end ----------------------------------------------------------------------------------------------------

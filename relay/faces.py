@@ -4,7 +4,7 @@ A machine's faces Octopus, an octopus entry's faces the Tentacles. So do the sub
 credentials of proxies: what is in files, and is part of how the relay is known.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from OpenSSL import SSL
@@ -68,6 +68,12 @@ class Faces:
     def proxy(self, octopus: str) -> Proxy | None:
         """Through which this octopus entry's nodes are dialled."""
         return self._proxies.get(octopus)
+
+    def identities(self) -> Iterator[tuple[str, str, Identity]]:
+        """All of them: "machine" or "octopus", whose, and the identity."""
+        for kind, side in (("machine", self._machines), ("octopus", self._octopus)):
+            for name, identity in side.identities.items():
+                yield kind, name, identity
 
     def server(self, machine: str) -> SSL.Context:
         """For callers of this machine."""

@@ -89,7 +89,8 @@ class Service(Protocol):
 class Reloader:
     """One reload at a time. Whoever asks meanwhile shares the next one, which is `now` where one of them wants that.
 
-    Logs and counts the outcomes.
+    Logs and counts the outcomes. path: the configuration file. last: the last outcome, if there was one, and last_at: when
+    (unix, seconds).
     """
 
     def __init__(
@@ -97,7 +98,6 @@ class Reloader:
     ) -> None:
         """path: the main file. load: reads and checks it, in a thread."""
         self._reactor = reactor
-        self._path = path
         self._service = service
         self._log = log
         self._load = load
@@ -105,15 +105,18 @@ class Reloader:
         self._waiting: list[Deferred[ReloadOutcome]] = []
         self._now = False  # of those who wait
         self._counts = {OK: 0, FAILED: 0}
+        self.path = path
+        self.last: ReloadOutcome | None = None
+        self.last_at = 0.0  # unix
         self.last_ok = True
         self.last_success = time.time()  # unix; the start has read a configuration as well
-        metrics.counter("relay_reloads", "Reloads of the configuration, by what became of them.", "outcome", self._counts)
+        metrics.counters("relay_reloads", "Reloads of the configuration, by what became of them.", "outcome", self._counts)
         metrics.gauge(
-            "relay_config_last_reload_successful", "Whether the last reload went well, or the start.", lambda: self.last_ok
+            "relay_config_last_reload_successful", "1 where the last reload went well, or there was none.", lambda: self.last_ok
         )
         metrics.gauge(
             "relay_config_last_reload_success_timestamp_seconds",
-            "When a configuration was last taken.",
+            "When a configuration was last taken, at the start or by a reload.",
             lambda: self.last_success,
         )
 
@@ -129,7 +132,9 @@ class Reloader:
             return await outcome
         self._running = True
         try:
-            return await self._reload(now)
+            self.last = await self._reload(now)
+            self.last_at = time.time()
+            return self.last
         finally:
             self._running = False
             self._next()
@@ -173,14 +178,14 @@ class Reloader:
 
     def _read(self) -> tuple[Table, Faces]:
         """In a thread: this is work for the processor, and may make keys."""
-        table = self._load(self._path)
+        table = self._load(self.path)
         return table, self._service.read_faces(table)
 
     def _failed(self, lines: Iterator[str]) -> ReloadOutcome:
         self._counts[FAILED] += 1
         self.last_ok = False
         outcome = ReloadOutcome(False, tuple(lines), None)
-        self._log.error("reload failed: the old configuration runs on", config=str(self._path), mistakes=len(outcome.lines))
+        self._log.error("reload failed: the old configuration runs on", config=str(self.path), mistakes=len(outcome.lines))
         return outcome
 
 

@@ -24,7 +24,7 @@ class Reports:
         self._unknown_members: set[str] = set()
         self._polled: set[tuple[str, str, str]] = set()  # nodes that are known to be polled
         self._troubles = {trouble.value: 0 for trouble in NodeTrouble}
-        metrics.counter("relay_node_troubles", "Connections to Octopus nodes that failed.", "reason", self._troubles)
+        metrics.counters("relay_node_troubles", "Connections to Octopus nodes that failed.", "reason", self._troubles)
         self.tick = self._repeats.tick
         self.summarise = self._repeats.summarise
 

@@ -48,11 +48,11 @@ class House(PollsHouse, Protocol):
 class Failure:
     """A call that failed, a caller that was refused, or a node or Tentacle that could not be had.
 
-    time: unix, seconds; word: an Outcome's, a Refusal's or a NodeTrouble's; peer: the caller or the node.
+    time: unix, seconds; word: how it ended, or why; peer: the caller or the node.
     """
 
     time: float
-    word: str
+    word: Outcome | Refusal | NodeTrouble
     detail: str
     peer: str
 
@@ -105,23 +105,23 @@ class Route:
             self._served_at = call.ended
         elif call.outcome in TROUBLE:
             assert call.outcome
-            self.last_failure = Failure(time.time(), call.outcome.value, call.detail, call.peer)
+            self.last_failure = Failure(time.time(), call.outcome, call.detail, call.peer)
         self._house.ended(call)
 
     def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
         if refusal not in NOISE:
-            self.last_failure = Failure(time.time(), refusal.value, detail, peer)
+            self.last_failure = Failure(time.time(), refusal, detail, peer)
         self._house.refused(refusal, self.machine.name, peer, detail)
 
     def left(self, front: ListeningFront) -> None:
         self._fronts.discard(front)
 
     def node_troubled(self, octopus: str, node: str, trouble: NodeTrouble, detail: str) -> None:
-        self.last_failure = Failure(time.time(), trouble.value, detail, node)
+        self.last_failure = Failure(time.time(), trouble, detail, node)
         self._house.node_troubled(self.machine.name, octopus, node, trouble, detail)
 
     def back_down(self, octopus: str, outcome: Outcome, detail: str) -> None:
-        self.last_failure = Failure(time.time(), outcome.value, detail, self.machine.uri)
+        self.last_failure = Failure(time.time(), outcome, detail, self.machine.uri)
         self._house.back_down(self.machine.name, octopus, outcome, detail)
 
     # ---- how it is --------------------------------------------------------------------------------------------------
@@ -150,6 +150,11 @@ class Route:
     def back_connections(self) -> int:
         """Connections to the Tentacle."""
         return sum(map(len, self._all_backs()))
+
+    @property
+    def idle_back_connections(self) -> int:
+        """Those of them that no exchange uses."""
+        return sum(back.idle for back in self._all_backs())
 
     @property
     def waiting(self) -> int:

@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from random import Random
 from typing import Final
@@ -87,6 +87,7 @@ class RelayService:
         self._entrance = PollingEntrance(loop, self._context_at_entrance, self)
         self._routes = {machine.name: Route(loop, machine, self) for machine in self.table.machines}
         plan.commit()
+        self._metrics.declare(self._routes)
         for route in self._routes.values():
             route.start()
         self._say_doors(self._routes)
@@ -99,14 +100,14 @@ class RelayService:
             "Connections to Tentacles.",
             lambda: sum(route.back_connections for route in self._all_routes()),
         )
-        self._metrics.gauge("relay_pollers", "Of those, connections of polling Tentacles.", self._pollers)
+        self._metrics.gauge("relay_pollers", "Connections of polling Tentacles.", self._pollers)
         self._metrics.gauge(
             "relay_polls", "Connections that poll Octopus.", lambda: sum(route.polls for route in self._all_routes())
         )
-        self._metrics.gauge(
-            "relay_waiting", "Calls that wait for a Tentacle.", lambda: sum(route.waiting for route in self._all_routes())
+        self._metrics.counter("relay_handshakes", "TLS handshakes begun with callers.", lambda: loop.gate.begun)
+        self._metrics.counter(
+            "relay_handshakes_delayed", "TLS handshakes with callers that had to wait.", lambda: loop.gate.delayed
         )
-        self._metrics.gauge("relay_handshakes_delayed", "Times that one had to wait for its moment.", lambda: loop.gate.delayed)
         self._metrics.gauge("relay_handshakes_waiting", "Callers that wait for their handshake.", lambda: len(loop.gate))
 
     def _all_routes(self) -> list[Route]:
@@ -221,6 +222,7 @@ class RelayService:
         faces_before, self.faces, self.table = self.faces, faces, table
         self._loop.gate.pace(table.relay.limits.handshakes)
         closed = self._take(changes, faces_before, now)
+        self._metrics.declare(self._routes)
         for step in steps:
             step.commit()
         self._say_doors((*changes.added, *moved))
@@ -267,8 +269,7 @@ class RelayService:
                 machine=name,
                 door=str(machine.door) if machine.door else None,
                 host=machine.host,
-                front="polling" if machine.polled_for else None,
-                subscription=_subscription(machine, self.faces),
+                **({"subscription": _subscription(machine, self.faces)} if machine.polled_for else {}),
                 tentacle=str(machine.tentacle or machine.uri),
                 thumbprint_for_octopus=str(self.faces.of_machine(name).thumbprint),
             )
@@ -285,6 +286,10 @@ class RelayService:
     def drained(self) -> frozenset[str]:
         """The machines that an operator has drained and not resumed."""
         return frozenset(name for name, route in self._routes.items() if route.drained)
+
+    def is_drained(self, name: str) -> bool:
+        """Whether this one is among them. Raises NoSuchNameError."""
+        return self._route(name).drained
 
     def drain_machine(self, name: str) -> None:
         """Sends away whoever comes for this machine, until it is resumed; calls in flight end. Raises NoSuchNameError."""
@@ -330,6 +335,10 @@ class RelayService:
         """Connections to its Tentacle."""
         return self._route(name).back_connections
 
+    def idle_back_connections(self, name: str) -> int:
+        """Those of them that no exchange uses."""
+        return self._route(name).idle_back_connections
+
     def waiting(self, name: str) -> int:
         """Callers that wait for one of those."""
         return self._route(name).waiting
@@ -344,6 +353,11 @@ class RelayService:
     def last_success(self, name: str) -> float | None:
         """When a reply was last delivered whole, unix, seconds."""
         return self._route(name).last_success
+
+    def expiries(self) -> Iterator[tuple[str, str, float]]:
+        """When each identity expires: "machine" or "octopus", whose, and the time (unix, seconds)."""
+        for kind, name, identity in self.faces.identities():
+            yield kind, name, identity.expires.timestamp()
 
     # ---- time -------------------------------------------------------------------------------------------------------
 

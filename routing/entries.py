@@ -1,5 +1,6 @@
 """What the operator declared, in however many files: each entry with the file and key that it has there."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -65,8 +66,15 @@ class Entry(Generic[S]):
 
     @property
     def places(self) -> Places:
-        lines = {name: self.document.line((*self.key, name)) for name in self.written}
-        return Places(self.document.file, self.document.line(self.key), lines)
+        return Places(self.document.file, self.document.line(self.key), dict(_lines(self.document, self.key, self.written)))
+
+
+def _lines(document: Document, key: Key, written: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """The line of each key, and of those in sections within: "limits.connections"."""
+    for name, value in written.items():
+        yield name, document.line((*key, name))
+        if isinstance(value, dict):
+            yield from ((f"{name}.{inner}", line) for inner, line in _lines(document, (*key, name), value))
 
 
 @dataclass

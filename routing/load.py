@@ -95,6 +95,11 @@ def _table(declared: Declaration) -> Table:
         back_octopus=octopus.get(main.back.octopus or main.octopus[0].name) if back else None,
         admin=main.admin.listen,
         files=tuple(declared.files),
+        sections={
+            name: declared.entry(name, section).places
+            for name, section in (("relay", main.relay), ("defaults", main.defaults))
+            if declared.gives(name)
+        },
     )
 
 

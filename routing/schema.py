@@ -80,7 +80,7 @@ class LimitsSection(Section):
         values.count(10_000),
         about(
             "Calls that wait at once for a connection of a polling Tentacle. The next one is closed before the call: outcome "
-            "`queue-full`, metric `relay_waiting`.",
+            "`queue-full`, metric `relay_machine_waiting`.",
             default=Limits().waiting,
         ),
     ] = None
@@ -149,7 +149,7 @@ class RelayLimitsSection(Section):
         values.count(1_000_000),
         about(
             "TLS handshakes with callers that are started per second, no more than a tenth of a second's worth at once. The "
-            "next caller waits; where 256 wait, no more are accepted: metrics `relay_handshakes_delayed`, "
+            "next caller waits; where 256 wait, no more are accepted: metrics `relay_handshakes_delayed_total`, "
             "`relay_handshakes_waiting`.",
             default=RelayLimits().handshakes,
         ),

@@ -3,7 +3,7 @@
 Durations are seconds (float), sizes are bytes (int).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -81,7 +81,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where an entry is declared, and each of its keys: `keys` has the line of each one that the file gives."""
+    """Where an entry is declared, and each of its keys: `keys` has the line of each one that the file gives.
+
+    Keys of sections within it are there with the section's name in front: "limits.connections".
+    """
 
     file: Path
     line: int
@@ -161,17 +164,13 @@ class Machine:
         """Its Tentacle, as the configuration has it: https://host:port, or poll://id/."""
         return f"https://{self.tentacle}" if self.tentacle else str(self.subscription)
 
-    @property
-    def nodes(self) -> tuple[tuple[Octopus, Address], ...]:
-        """What the relay polls for it: each node with its octopus entry."""
-        return tuple((entry, node) for entry in self.octopus for node in entry.nodes) if self.polled_for else ()
-
     def octopus_of(self, der: bytes) -> Octopus | None:
         """Which of the machine's octopus entries has this certificate (DER). None: deny (design rule 7)."""
-        for octopus in self.octopus:
-            if any(thumbprint.matches(der) for thumbprint in octopus.thumbprints):
-                return octopus
-        return None
+        return self.octopus_with(lambda thumbprint: thumbprint.matches(der))
+
+    def octopus_with(self, has: Callable[[Thumbprint], bool]) -> Octopus | None:
+        """The same, of whoever has a certificate with the thumbprints that `has` says."""
+        return next((octopus for octopus in self.octopus if any(map(has, octopus.thumbprints))), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +180,7 @@ class Table:
     source: the main file. front: the shared door, where the SNI name says which machine is meant. back: the door where polling
     Tentacles come in, which shows what the Tentacles of `back_octopus` see. admin: where metrics and health are served.
     subscriptions: the machines of polling Tentacles.
-    files: all files that were read, `source` first.
+    files: all files that were read, `source` first. sections: where the main file has "relay" and "defaults".
     """
 
     relay: Relay
@@ -193,6 +192,7 @@ class Table:
     back: Address | None = None
     back_octopus: Octopus | None = None
     files: tuple[Path, ...] = ()
+    sections: Mapping[str, Places] = field(default_factory=dict, repr=False, compare=False)
     hosts: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
     subscriptions: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
     _by_name: Mapping[str, Machine] = field(init=False, repr=False, compare=False)

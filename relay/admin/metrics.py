@@ -1,104 +1,168 @@
-"""Metrics of the relay: plain numbers that are counted on the way, and made into Prometheus's form when they are asked for.
+"""What the relay counts: plain numbers, which families.py describes and exposition.py makes into text when they are asked for.
 
 A call costs a few additions here; prometheus_client's own counters would cost ten times that, for locks that nobody needs.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.registry import CollectorRegistry
 
 from relay.call import Call
+from relay.halibut.message import Kind
 from relay.outcomes import Outcome, Refusal
 
+# Seconds, upper bounds: from a status poll next door to a script that runs as long as Octopus waits (wire.md 3.5).
+BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+OTHER: Final = ("other", "other")  # a service and method that are not in METHODS
+NO_REQUEST: Final = ("none", "none")  # the exchange ended before its request came
+_SCRIPT: Final = ("StartScript", "GetStatus", "CancelScript", "CompleteScript")
+METHODS: Final[dict[str, tuple[str, ...]]] = {  # wire.md 9.1; callers choose their words, so no others become labels
+    "ICapabilitiesServiceV2": ("GetCapabilities",),
+    "IFileTransferService": ("UploadFile", "DownloadFile"),
+    "IScriptService": _SCRIPT,
+    "IScriptServiceV2": _SCRIPT,
+    "IKubernetesScriptServiceV1": _SCRIPT,
+}
+_INDEX: Final = {outcome: index for index, outcome in enumerate(Outcome)}
 
-class _OfMachine:
-    """What is counted of one machine."""
+Value = int | float
+
+
+class MachineCounts:
+    """What is counted of one machine. outcomes: exchanges, in the order of Outcome."""
 
     __slots__ = ("mismatched", "outcomes", "reply_bytes", "request_bytes", "unknown")
 
     def __init__(self) -> None:
-        self.outcomes: dict[Outcome, int] = {}
+        self.outcomes = [0] * len(_INDEX)
         self.request_bytes = 0
         self.reply_bytes = 0
         self.mismatched = 0
         self.unknown = 0
 
 
-class Metrics(Collector):
-    """Everything that is counted. Machines and outcomes are labels; nothing that a caller chooses is.
+class Histogram:
+    """counts: by the first bound that a value does not exceed; the last one is of those beyond all. total: of all values."""
 
-    gauges: name, what it is, and how it is read; asked when somebody scrapes.
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+
+class MethodTimes:
+    """Of the calls of one method, in seconds. whole: all of it; ready: until the Tentacle was; first_byte: its own time."""
+
+    __slots__ = ("first_byte", "ready", "whole")
+
+    def __init__(self) -> None:
+        self.whole = Histogram()
+        self.ready = Histogram()
+        self.first_byte = Histogram()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A family of numbers that others keep. read: asked when somebody scrapes; label values, and the number."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    documentation: str
+    labels: tuple[str, ...]
+    read: Callable[[], Iterable[tuple[tuple[str, ...], Value]]]
+
+
+class Metrics:
+    """Everything that is counted. Machines, outcomes and known methods are labels; nothing that a caller chooses is.
+
+    registry: what else is served, of the process itself. machines: by name, those of the table in force. methods: by service
+    and method.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._machines: dict[str, _OfMachine] = {}
-        self._refusals = dict.fromkeys(Refusal, 0)
-        self._gauges: list[tuple[str, str, Callable[[], float]]] = []
-        self._counters: list[tuple[str, str, str, Mapping[str, int]]] = []
+        self.registry = registry
+        self.machines: dict[str, MachineCounts] = {}
+        self._known = {(service, method): MethodTimes() for service, methods in METHODS.items() for method in methods}
+        self._any_case = {(service.lower(), method.lower()): times for (service, method), times in self._known.items()}
+        self._no_request, self._other = MethodTimes(), MethodTimes()
+        self.methods = {**self._known, NO_REQUEST: self._no_request, OTHER: self._other}
+        self.refusals = dict.fromkeys(Refusal, 0)
         self.accept_pauses = 0
-        registry.register(self)
+        self.readings: dict[str, Reading] = {}
 
-    def gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+    # ---- what there is ----------------------------------------------------------------------------------------------
+
+    def declare(self, machines: Iterable[str]) -> None:
+        """The machines that there are from now on: new ones begin with 0, those that are gone disappear."""
+        self.machines = {name: self.machines.get(name) or MachineCounts() for name in machines}
+
+    def gauge(self, name: str, documentation: str, read: Callable[[], Value]) -> None:
         """Adds a number that is read when it is asked for."""
-        self._gauges.append((name, documentation, read))
+        self.readings[name] = Reading(name, "gauge", documentation, (), lambda: [((), +read())])  # a bool is 0 or 1
 
-    def counter(self, name: str, documentation: str, label: str, counts: Mapping[str, int]) -> None:
-        """Adds numbers that are counted elsewhere, one for each value of a label."""
-        self._counters.append((name, documentation, label, counts))
+    def counter(self, name: str, documentation: str, read: Callable[[], Value]) -> None:
+        """Adds one that only grows. name: without ``_total``."""
+        self.readings[name] = Reading(name, "counter", documentation, (), lambda: [((), read())])
+
+    def counters(self, name: str, documentation: str, label: str, counts: Mapping[str, int]) -> None:
+        """Adds some that are counted elsewhere, one for each value of a label."""
+        self.readings[name] = Reading(
+            name, "counter", documentation, (label,), lambda: [((value,), count) for value, count in counts.items()]
+        )
+
+    def machine_gauge(self, name: str, documentation: str, read: Callable[[str], Value]) -> None:
+        """Adds a number of each machine; read is given its name."""
+
+        def of_all() -> Iterator[tuple[tuple[str, ...], Value]]:
+            for machine in list(self.machines):
+                if machine in self.machines:  # it may go between two slices of a scrape
+                    yield (machine,), read(machine)
+
+        self.readings[name] = Reading(name, "gauge", documentation, ("machine",), of_all)
+
+    def add(self, reading: Reading) -> None:
+        """Adds a family of its own shape."""
+        self.readings[reading.name] = reading
+
+    # ---- what happens -----------------------------------------------------------------------------------------------
 
     def ended(self, call: Call) -> None:
         """An exchange is over."""
-        machine = self._machines.get(call.machine)
-        if machine is None:
-            machine = self._machines[call.machine] = _OfMachine()
-        outcome = call.outcome
-        if outcome is not None:
-            machine.outcomes[outcome] = machine.outcomes.get(outcome, 0) + 1
-        machine.request_bytes += call.request_bytes
-        machine.reply_bytes += call.reply_bytes
-        if call.mismatched:
-            machine.mismatched += 1
-        if call.unknown:
-            machine.unknown += 1
+        request, reply = call.request, call.reply
+        machine = self.machines.get(call.machine)
+        if machine is not None:  # else it was removed while the call was in flight, and its series are gone
+            if call.outcome is not None:
+                machine.outcomes[_INDEX[call.outcome]] += 1
+            machine.request_bytes += call.request_bytes
+            machine.reply_bytes += call.reply_bytes
+            if reply and request and reply.id != request.id and reply.kind is not Kind.NULL:  # call.mismatched, without a call
+                machine.mismatched += 1
+            if (request and request.unknown) or (reply and reply.unknown):
+                machine.unknown += 1
+        if request:
+            times = self._known.get((request.service, request.method)) or self._spelled(request.service, request.method)
+        else:
+            times = self._no_request
+        began = call.began
+        _observe(times.whole, call.ended - began)
+        if call.ready:
+            _observe(times.ready, call.ready - began)
+        if call.requested and call.replied:
+            _observe(times.first_byte, call.replied - call.requested)
+
+    def _spelled(self, service: str, method: str) -> MethodTimes:
+        """Halibut compares them without case."""
+        return self._any_case.get((service.lower(), method.lower()), self._other)
 
     def refused(self, refusal: Refusal) -> None:
         """A caller was turned away, or left."""
-        self._refusals[refusal] += 1
+        self.refusals[refusal] += 1
 
-    def collect(self) -> Iterable[Metric]:
-        """For the registry."""
-        return self._collect()
 
-    def _collect(self) -> Iterator[Metric]:
-        exchanges = CounterMetricFamily("relay_exchanges", "Exchanges that have ended.", labels=("machine", "outcome"))
-        moved = CounterMetricFamily("relay_bytes", "Bytes forwarded.", labels=("machine", "direction"))
-        mismatched = CounterMetricFamily(
-            "relay_mismatched_replies", "Replies whose id was not their request's.", labels=("machine",)
-        )
-        unknown = CounterMetricFamily(
-            "relay_unknown_members", "Exchanges with members that no known Halibut has.", labels=("machine",)
-        )
-        for name, machine in self._machines.items():
-            mismatched.add_metric((name,), machine.mismatched)
-            unknown.add_metric((name,), machine.unknown)
-            for outcome, count in machine.outcomes.items():
-                exchanges.add_metric((name, outcome.value), count)
-            moved.add_metric((name, "request"), machine.request_bytes)
-            moved.add_metric((name, "reply"), machine.reply_bytes)
-        yield from (exchanges, moved, mismatched, unknown)
-        refusals = CounterMetricFamily("relay_refusals", "Callers turned away, or lost early.", labels=("reason",))
-        for refusal, count in self._refusals.items():
-            refusals.add_metric((refusal.value,), count)
-        yield refusals
-        yield CounterMetricFamily(
-            "relay_accept_pauses", "Times that accepting paused for want of descriptors.", value=self.accept_pauses
-        )
-        for name, documentation, read in self._gauges:
-            yield GaugeMetricFamily(name, documentation, value=read())
-        for name, documentation, label, counts in self._counters:
-            counted = CounterMetricFamily(name, documentation, labels=(label,))
-            for value, count in counts.items():
-                counted.add_metric((value,), count)
-            yield counted
+def _observe(histogram: Histogram, seconds: float) -> None:
+    histogram.counts[bisect_left(BUCKETS, seconds)] += 1
+    histogram.total += seconds

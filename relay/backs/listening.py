@@ -78,6 +78,11 @@ class ListeningBack:
         return len(self._idle) + len(self._leases)
 
     @property
+    def idle(self) -> int:
+        """How many of them rest."""
+        return len(self._idle)
+
+    @property
     def waiting(self) -> int:
         """How many callers wait for one."""
         return len(self._queue)

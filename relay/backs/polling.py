@@ -91,6 +91,11 @@ class PollingBack:
         return len(self._parked)
 
     @property
+    def idle(self) -> int:
+        """How many of them no exchange uses."""
+        return len(self._parked) + len(self._turning)
+
+    @property
     def waiting(self) -> int:
         """How many calls wait for one."""
         return len(self._queue)

@@ -113,7 +113,14 @@ def import_certificate(
 @name_argument
 @machine_option
 @octopus_option
-@click.option("--format", "as_format", type=click.Choice(["text", "json"], case_sensitive=False), default="text")
+@click.option(
+    "--format",
+    "as_format",
+    type=click.Choice(["text", "json"], case_sensitive=False),
+    default="text",
+    show_default=True,
+    help="What is printed.",
+)
 @click.option("--export-file", "-e", type=click.Path(path_type=Path), metavar="FILE", help="Write it to FILE, too.")
 @click.option("--thumbprint-only", is_flag=True, hidden=True, help="Always so: nothing else is printed.")
 @click.option("--nologo", is_flag=True, hidden=True, help="Always so: there is no logo.")

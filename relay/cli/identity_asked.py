@@ -9,15 +9,20 @@ import click
 from certs.identity import Identity
 from certs.store import IdentityStore
 from relay import identities
+from relay.cli.completion import entry_names, machine_names, octopus_names
 from relay.cli.exits import MISUSE, NOT_FINE, fail
 from relay.identities import AmbiguousNameError, Entry, Kind, NoSuchEntryError
 from routing.table import Table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-name_argument = click.argument("name", required=False)
-machine_option = click.option("--machine", metavar="NAME", help="The machine of this name: what Octopus sees.")
-octopus_option = click.option("--octopus", metavar="NAME", help="The octopus entry of this name: what its Tentacles see.")
+name_argument = click.argument("name", required=False, shell_complete=entry_names)
+machine_option = click.option(
+    "--machine", metavar="NAME", shell_complete=machine_names, help="The machine of this name: what Octopus sees."
+)
+octopus_option = click.option(
+    "--octopus", metavar="NAME", shell_complete=octopus_names, help="The octopus entry of this name: what its Tentacles see."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

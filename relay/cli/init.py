@@ -119,6 +119,6 @@ def _next(file: Path, complete: bool) -> str:
         f"cp {example} {machine}, and write your first machine into it",
         f"relay-tentacle check{option}",
         f"relay-tentacle run{option}, which makes the identities",
-        f"relay-tentacle identity show{option}, for the thumbprints that Octopus and the Tentacles are to trust",
+        f"relay-tentacle machines{option}, for what Octopus and the Tentacles have to know",
     ]
     return "\nNext:\n" + "\n".join(f"  {number}. {step}" for number, step in enumerate(steps, 1))

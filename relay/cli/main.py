@@ -7,12 +7,18 @@ import click
 
 from relay.cli.aliases import import_certificate, new_certificate, show_thumbprint
 from relay.cli.backup import backup, restore
+from relay.cli.completion import completion
 from relay.cli.configuration import check
+from relay.cli.control import close, drain, reload_, resume
 from relay.cli.demo import demo
+from relay.cli.explain import explain
 from relay.cli.identity import identity
 from relay.cli.init import init
+from relay.cli.machines import machines
+from relay.cli.probe import probe
 from relay.cli.run import run
 from relay.cli.schema import schema
+from relay.cli.status import status
 from relay.version import VERSION
 
 
@@ -37,6 +43,8 @@ def open_standard_descriptors() -> None:
             setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8", closefd=False))  # Python has None there
 
 
+commands = (run, init, check, schema, identity, backup, restore, completion, demo, explain, machines, probe)
+operating = (status, reload_, drain, resume, close)
 aliases = (new_certificate, import_certificate, show_thumbprint)
-for command in (run, init, check, schema, identity, backup, restore, demo, *aliases):
+for command in (*commands, *operating, *aliases):
     main.add_command(command)

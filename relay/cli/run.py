@@ -8,7 +8,6 @@ from types import FrameType
 from typing import Any, Final
 
 import click
-from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 
 from certs.errors import CertificateError
@@ -17,6 +16,7 @@ from certs.store import IdentityStore
 from relay.admin.log import Log
 from relay.admin.metrics import Metrics
 from relay.admin.outputs import Outputs
+from relay.admin.side import AdminSide, process_registry
 from relay.admin.twisted_log import observe_twisted
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import fail
@@ -61,22 +61,30 @@ def run(config: Path) -> None:
     def warn(text: str) -> None:
         _say(reactor, log, "a private key is open to others", detail=text)
 
-    metrics = Metrics(CollectorRegistry())
-    metrics.gauge("relay_lost_log_lines", "Lines of the log that could not be written.", lambda: outputs.lost)
-    metrics.gauge("relay_lost_access_lines", "Lines of the access log that could not be written.", lambda: outputs.lost_access)
+    metrics = Metrics(process_registry())
+    metrics.counter("relay_lost_log_lines", "Lines of the log that could not be written.", lambda: outputs.lost)
+    metrics.counter(
+        "relay_lost_access_lines", "Lines of the access log that could not be written.", lambda: outputs.lost_access
+    )
+    admin = AdminSide(reactor, table, log, metrics)
     try:
+        admin.claim()
         store = IdentityStore(table.relay.state, made, warn)
         service = RelayService(reactor, table, store, log, outputs.access_log, metrics)
+        reloader = Reloader(reactor, config, service, log, metrics)
+        service.follow(outputs)
+        service.follow(admin.open(service, reloader))
         service.start()
     except (CertificateError, StartError) as error:
+        admin.close()
         outputs.close()
         fail(str(error))
     service.finished = reactor.stop
-    service.follow(outputs)
-    _Signals(reactor, service, Reloader(reactor, config, service, log, metrics)).install()
+    _Signals(reactor, service, reloader).install()
     log.info("running", machines=len(table.machines), config=str(config))
     gc.freeze()  # what was made to start lives as long as the process: no collection need look at it again
     reactor.run(installSignalHandlers=False)
+    admin.close()
     outputs.close()
 
 

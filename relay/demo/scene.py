@@ -66,6 +66,8 @@ class Scene:
             "  name: demo\n"
             f"  state: {self.state.name}\n"
             f"  access_log: {self.access_log.name}\n"
+            "admin:\n"
+            "  listen: none\n"
             "octopus:\n"
             f"  - name: {OCTOPUS}\n"
             f"    thumbprint: {self.octopus}\n"

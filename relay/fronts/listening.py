@@ -10,7 +10,6 @@ Rules:
 from collections.abc import Container
 from typing import Protocol
 
-from certs.thumbprint import Thumbprint
 from relay.call import Call
 from relay.clock import Clock
 from relay.exchange import Back, Close, Exchange, LeaseHolder
@@ -24,6 +23,7 @@ from relay.outcomes import NOT_TRUSTED_NOW, RELAY_DRAINS, Outcome, Refusal, Sent
 from relay.page import PAGE
 from relay.transport.errors import HandshakeError
 from relay.transport.interface import Link
+from routing.decide import Certificate, Denied, judge
 from routing.table import Machine, Octopus
 
 
@@ -117,14 +117,11 @@ class ListeningFront:
 
     def _judge(self) -> None:
         """Is this one of the machine's Octopus servers? No answer but the close (wire.md 1.7)."""
-        if self._certificate is None:
-            self._refuse(Refusal.NO_CERTIFICATE, "it showed no certificate")
-            return
-        self._octopus = self._known_as()
-        if self._octopus is None:
-            self._refuse(
-                Refusal.UNTRUSTED, f"it showed {Thumbprint.of(self._certificate)}, which is of no Octopus of this machine"
-            )
+        verdict = self._known_as()
+        if isinstance(verdict, Denied):
+            self._refuse(Refusal(verdict.reason), verdict.detail)
+        else:
+            self._octopus = verdict
 
     def _begin(self) -> None:
         door, octopus = self._door, self._octopus
@@ -194,7 +191,7 @@ class ListeningFront:
     @property
     def trusted(self) -> bool:
         """The machine trusts it, by the settings in force, or has not judged it yet."""
-        return self._octopus is None or self._known_as() is not None
+        return self._octopus is None or not isinstance(self._known_as(), Denied)
 
     def holds(self, leases: Container[LeaseHolder | None]) -> bool:
         """Whether its exchange is among these."""
@@ -233,7 +230,7 @@ class ListeningFront:
         """
         if self._octopus:
             octopus = self._known_as()
-            if octopus is None:
+            if isinstance(octopus, Denied):
                 self.drain(NOT_TRUSTED_NOW)
                 return
             self._octopus = octopus
@@ -267,8 +264,8 @@ class ListeningFront:
         """It has not said who it is."""
         return self._codec.state in (State.PREAMBLE, State.IDENTITY)
 
-    def _known_as(self) -> Octopus | None:
-        return self._door.machine.octopus_of(self._certificate) if self._certificate else None
+    def _known_as(self) -> Octopus | Denied:
+        return judge(self._door.machine, Certificate(self._certificate) if self._certificate else None)
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 

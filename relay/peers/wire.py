@@ -45,12 +45,16 @@ class _Transport(Shape):
 class Wire(Protocol):
     """One TLS connection, dialled or accepted.
 
+    thumbprint, certificate: what the other side showed, None before the handshake and where it showed none. failure: what ended
+    the connection; its cause is the transport's own error, where that ended it.
+
     At most one `receive` is under way; a record that comes while there is none, or that does not fit, is a PeerError: it goes
     to on_violation, to the receive that waits, to every later use, and the connection is reset.
     """
 
     def __init__(self, clock: Clock, times: Times, on_violation: Callable[[PeerError], None]) -> None:
         self.thumbprint: str | None = None
+        self.certificate: x509.Certificate | None = None
         self.failure: Exception | None = None
         self._clock = clock
         self._times = times
@@ -159,7 +163,7 @@ class Wire(Protocol):
 
     def handshakeCompleted(self) -> None:
         """TLS is up."""
-        certificate = self._tls().certificate()
+        certificate = self.certificate = self._tls().certificate()
         self.thumbprint = None if certificate is None else thumbprint_of(certificate)
         self._handshaken = True
         self._disarm()
@@ -191,7 +195,9 @@ class Wire(Protocol):
         if self._last_words is not None and self._last_words.active():
             self._last_words.cancel()
         if self.failure is None:
-            self._ended_by_peer(EndedError(f"the other side ended the connection ({reason.value})"))
+            ended = EndedError(f"the other side ended the connection ({reason.value})")
+            ended.__cause__ = reason.value
+            self._ended_by_peer(ended)
         at_end, self._at_end = self._at_end, []
         for done in at_end:
             done.callback(None)

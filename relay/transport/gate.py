@@ -15,7 +15,7 @@ _ONE: Final = 1 - 1e-9  # a wait for one token may come out a rounding error sho
 
 
 class HandshakeGate:
-    """per_second: handshakes. delayed: how often one had to wait for the next moment."""
+    """per_second: handshakes. begun: so far. delayed: how often one had to wait for the next moment."""
 
     def __init__(self, clock: Clock, per_second: int) -> None:
         self._clock = clock
@@ -25,6 +25,7 @@ class HandshakeGate:
         self._queue: deque[Callable[[], None]] = deque()
         self._call: Timer | None = None
         self.delayed = 0
+        self.begun = 0
 
     def pace(self, per_second: int) -> None:
         """So many handshakes from now on."""
@@ -57,6 +58,7 @@ class HandshakeGate:
             self._call = self._clock.callLater((1 - self._tokens) / self._per_second, self._next)
             return
         self._tokens -= 1
+        self.begun += 1
         begin = self._queue.popleft()
         if self._queue:
             self._call = self._clock.callLater(0, self._next)

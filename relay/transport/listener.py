@@ -140,8 +140,10 @@ class Listener:
         self._reactor.addReader(self)
 
 
-def address_text(address: tuple[str | int, ...]) -> str:
+def address_text(address: tuple[str | int, ...] | str) -> str:
     """An address as operators write it: IPv4 also where it came in over IPv6, brackets around IPv6."""
+    if isinstance(address, str):  # of a Unix socket, and mostly empty
+        return address
     host = str(address[0]).removeprefix("::ffff:") if "." in str(address[0]) else str(address[0])
     return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
 

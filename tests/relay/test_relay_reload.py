@@ -10,6 +10,7 @@ import pytest_twisted
 from changes import Changes as Waiting
 from json_lines import JsonLines
 from prometheus_client import CollectorRegistry
+from scraped import sample
 from tables import machine, table
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -57,11 +58,11 @@ class Scene:
         self.path = folder / "relay.yaml"
         self.table = table(folder, machine())
         self.service = FakeService()
-        self.registry = CollectorRegistry()
+        self.metrics = Metrics(CollectorRegistry())
         self._clock, self._lines = Clock(), JsonLines()
         self.read: Callable[[Path], Table] = lambda path: self.table
         log = make_log(LineWriter(self._clock, self._lines), "info")
-        self.reloader = Reloader(reactor, self.path, self.service, log, Metrics(self.registry), load=self._load)
+        self.reloader = Reloader(reactor, self.path, self.service, log, self.metrics, load=self._load)
 
     def _load(self, path: Path) -> Table:
         return self.read(path)
@@ -71,7 +72,7 @@ class Scene:
         return self._lines.found
 
     def metric(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(name, labels)
+        return sample(self.metrics, name, **labels)
 
     def counts(self) -> tuple[float | None, float | None, float | None]:
         """Reloads that went well, that failed, and whether the last one went well."""

@@ -62,7 +62,7 @@ def test_one_that_does_not_take_us_runs(tmp_path: Path, monkeypatch: pytest.Monk
     with answering(tmp_path, b""):
         monkeypatch.setattr(socket.socket, "connect", refuse)
         assert running.is_running(tmp_path)
-        assert "Permission denied" in running.reload(tmp_path).problem
+        assert "no permission" in running.reload(tmp_path).problem
 
 
 def test_it_reloads(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tls_peer import FIN, RST, TlsPeer, client_side
 from wires import Held
 
 from relay.halibut.lines import CLIENT_IDENTITY, END, NEXT, PREAMBLE, PROCEED, SERVER_IDENTITY
+from relay.outcomes import Outcome, Refusal
 from relay.route import Failure
 from relay.service import NoSuchNameError
 
@@ -244,6 +246,43 @@ async def test_it_says_what_each_machine_has(site: Site) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_it_says_which_connections_rest(site: Site) -> None:
+    caller, tentacle = await site.answered()
+    assert site.service.idle_back_connections("web01") == 0
+    await site.call(caller, tentacle)
+    assert site.service.idle_back_connections("web01") == 1
+    with pytest.raises(NoSuchNameError):
+        site.service.idle_back_connections("web99")
+
+
+def test_it_says_when_identities_expire(site: Site) -> None:
+    found = {(kind, name): time for kind, name, time in site.service.expiries()}
+    assert found == {
+        ("machine", "web01"): site.service.faces.of_machine("web01").expires.timestamp(),
+        ("octopus", "production"): site.service.faces.of_octopus("production").expires.timestamp(),
+    }
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_says_whether_one_machine_is_drained(site: Site) -> None:
+    assert not site.service.is_drained("web01")
+    site.service.drain_machine("web01")
+    assert site.service.is_drained("web01")
+    with pytest.raises(NoSuchNameError):
+        site.service.is_drained("web99")
+
+
+@pytest_twisted.ensureDeferred
+async def test_series_of_machines_come_and_go_with_the_configuration(site: Site) -> None:
+    def has(name: str) -> bool:
+        return site.relay.metric("relay_exchanges_total", machine=name, outcome="ok") is not None
+
+    assert (has("web01"), has("web02")) == (True, False)
+    site.relay.reload(replace(site.machine, name="web02"))
+    assert (has("web01"), has("web02")) == (False, True)
+
+
+@pytest_twisted.ensureDeferred
 async def test_it_says_when_a_machine_has_last_served_a_call(site: Site) -> None:
     assert site.service.last_success("web01") is None
     caller, tentacle = await in_call(site)
@@ -265,14 +304,14 @@ async def test_it_says_what_last_went_wrong_with_a_machine(site: Site) -> None:
     failure = site.service.last_failure("web01")
     assert isinstance(failure, Failure)
     [line] = site.relay.access()
-    assert (failure.word, failure.detail, failure.peer) == ("tentacle-gone", line["detail"], line["peer"])
+    assert (failure.word, failure.detail, failure.peer) == (Outcome.TENTACLE_GONE, line["detail"], line["peer"])
     assert abs(failure.time - time.time()) < 60
     stranger = await site.street.call(site.address, client_side("TLSv1.3", identity("stranger")))
     stranger.write(PREAMBLE)
     assert await site.street.ended(stranger) == FIN
     failure = site.service.last_failure("web01")
     assert failure
-    assert failure.word == "untrusted"
+    assert failure.word is Refusal.UNTRUSTED
     assert str(identity("stranger").thumbprint) in failure.detail
 
 

@@ -330,7 +330,7 @@ async def test_handshakes_per_second_are_those_of_the_table_in_force(site: Site)
     site.relay.reload(site.machine, handshakes=1)
     await site.caller()
     late = await site.street.call(site.address, shakes=False)
-    await site.street.spin(lambda: site.relay.metric("relay_handshakes_delayed") == 1)
+    await site.street.spin(lambda: site.relay.metric("relay_handshakes_delayed_total") == 1)
     await site.advance(1.0)
     await site.changes.until(lambda: late.shaken)
 

@@ -6,9 +6,9 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.task import Clock
 
-from relay.clock import Reactor, Timer
+from relay.clock import Timer
 
-real: Reactor = reactor
+real: Any = reactor
 
 
 class ClockedReactor:
@@ -36,6 +36,9 @@ class ClockedReactor:
     def timers(self) -> list[Timer]:
         """What waits for the clock."""
         return self.clock.getDelayedCalls()
+
+    def adoptStreamConnection(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        return real.adoptStreamConnection(fileDescriptor, addressFamily, factory)
 
     def addReader(self, reader: Any) -> None:
         self.asked.append(reader)

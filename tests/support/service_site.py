@@ -12,6 +12,7 @@ from halibut_bytes import REQUEST, deflated, request, response
 from identities import identity
 from json_lines import JsonLines
 from prometheus_client import CollectorRegistry
+from scraped import sample
 from street import Street
 from tables import PRODUCTION, machine, table
 from tls_peer import TlsPeer, client_side, server_side
@@ -43,10 +44,10 @@ class Service:
         self._reactor = reactor
         self.made: list[str] = []
         store = IdentityStore(folder / "state", lambda identity, path: self.made.append(identity.name), pytest.fail)
-        self.registry = CollectorRegistry()
+        self.metrics = Metrics(CollectorRegistry())
         log = make_log(LineWriter(reactor, self._log), "debug")
         access_log = AccessLog("dc-east", LineWriter(reactor, self._access))
-        self.service = RelayService(reactor, self.table(*machines, **options), store, log, access_log, Metrics(self.registry))
+        self.service = RelayService(reactor, self.table(*machines, **options), store, log, access_log, self.metrics)
 
     def table(self, *machines: Machine, **options: Any) -> Table:
         """One for this relay: another configuration."""
@@ -71,7 +72,7 @@ class Service:
         return [line["outcome"] for line in self.access()]
 
     def metric(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(name, labels)
+        return sample(self.metrics, name, **labels)
 
 
 class Site:

@@ -20,7 +20,7 @@ from scripted import CLIENT, NEXT, PATIENCE, PREAMBLE, PROCEED, SERVER, Peer, pa
 
 _PORTS: Final = range(12_000, 32_000)  # below those that the kernel gives to whoever dials
 # An address of loopback for this process alone: tests that run beside it cannot take a door's port before its relay does.
-_HOST: Final = f"127.{os.getpid() >> 16 & 0xFF}.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}"
+HOST: Final = f"127.{os.getpid() >> 16 & 0xFF}.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}"
 # Whom the relay shows: to Octopus, and to Tentacles for either of two octopus entries.
 TENTACLE_FACE: Final = "relay as Tentacle"
 OCTOPUS_FACE: Final = "relay as Octopus"
@@ -36,13 +36,13 @@ def eventually(condition: Callable[[], bool], what: Callable[[], str], within: f
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of _HOST on which nobody listens."""
+    """Ports of HOST on which nobody listens."""
     with contextlib.ExitStack() as stack:
         found: list[int] = []
         while len(found) < count:
             sock = stack.enter_context(socket.socket())
             with contextlib.suppress(OSError):
-                sock.bind((_HOST, random.choice(_PORTS)))
+                sock.bind((HOST, random.choice(_PORTS)))
                 found.append(sock.getsockname()[1])
         return found
 
@@ -203,7 +203,7 @@ class Machine:
     @property
     def address(self) -> tuple[str, int]:
         """Where the door is."""
-        return _HOST, self.door
+        return HOST, self.door
 
     @property
     def port(self) -> int:
@@ -299,7 +299,8 @@ def octopus_entry(name: str, *callers: str, face: str) -> dict[str, Any]:
 class Site:
     """A relay and its machines. relay, octopus, defaults: sections of the file; provisioned: whether the relay gets identities.
 
-    host: how the file calls the place where the Tentacles are. process: what RelayProcess takes.
+    host: how the file calls the place where the Tentacles are. admin: where metrics are served. process: what RelayProcess
+    takes. configuration: what the file says.
     """
 
     def __init__(
@@ -312,6 +313,7 @@ class Site:
         defaults: dict[str, Any] | None = None,
         provisioned: bool = True,
         host: str = "127.0.0.1",
+        admin: str = "none",
         **process: Any,
     ) -> None:
         for face in (OCTOPUS_FACE, OTHER_OCTOPUS_FACE, TENTACLE_FACE):
@@ -321,9 +323,10 @@ class Site:
         for machine in self.machines:
             shutil.copy(folder / f"{TENTACLE_FACE}.pem", folder / f"{machine.name}.pem")
         entries = octopus or [octopus_entry("production", "octopus", face=OCTOPUS_FACE if provisioned else "")]
-        configuration = {
+        self.configuration: dict[str, Any] = {
             "version": 1,
             "relay": {"name": "test", "state": "state", **(relay or {})},
+            "admin": {"listen": admin},
             "octopus": entries,
             "machines": [
                 {
@@ -331,7 +334,7 @@ class Site:
                     "tentacle": f"https://{host}:{machine.port}",
                     "thumbprint": str(party("tentacle").thumbprint),
                     "octopus": [entry["name"] for entry in entries],
-                    "port": f"{_HOST}:{machine.door}",
+                    "port": f"{HOST}:{machine.door}",
                     **({"identity": f"{machine.name}.pem"} if provisioned else {}),
                 }
                 for machine in self.machines
@@ -339,7 +342,7 @@ class Site:
             "defaults": defaults or {},
         }
         try:
-            self.relay = RelayProcess(folder, configuration, **process)
+            self.relay = RelayProcess(folder, self.configuration, **process)
         except BaseException:
             self.close()
             raise

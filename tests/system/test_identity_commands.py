@@ -18,6 +18,7 @@ from system import RelayProcess, free_ports, octopus_entry, site
 
 from certs.identity import Identity
 from certs.pfx import write_pfx
+from certs.thumbprint import Thumbprint
 
 LOCAL = "127.0.0.1"
 
@@ -158,27 +159,42 @@ def test_it_is_forced_past_a_tentacle_that_is_down(place: Place) -> None:
     assert place.thumbprint("production") == str(new.thumbprint)
 
 
-def test_a_running_relay_shows_what_was_made_before(place: Place) -> None:
+def seen_by_octopus(host: str, port: int) -> bytes:
+    """The certificate at the door, as Octopus looks for a thumbprint (wire.md 2.5)."""
+    caller = Peer.dial((host, port))
+    shown = caller.certificate
+    caller.send(b"HELLO\r\n\r\n")
+    assert caller.receive().startswith(b"HTTP/1.0 200")
+    caller.close()
+    assert shown
+    return shown
+
+
+def test_a_running_relay_shows_what_was_made_before_and_takes_up_what_is_activated(place: Place) -> None:
     made = parsed(place.call("identity", "new", "--json"), "identity-new")
     relay = RelayProcess(place.folder, place.configuration)
     try:
         host, port = place.configuration["machines"][0]["port"].split(":")
-        caller = Peer.dial((host, int(port)))
-        shown = caller.certificate
-        caller.send(b"HELLO\r\n\r\n")
-        assert caller.receive().startswith(b"HTTP/1.0 200")
-        caller.close()
-        assert shown
+        shown = seen_by_octopus(host, int(port))
         assert Identity.from_pem("x", (place.folder / "state" / "machines" / "web00.pem").read_bytes()).der == shown
         assert [row["thumbprint"] for row in made if row["name"] == "web00"] == [place.thumbprint("web00")]
         assert not [line for line in relay.log.found if line["event"] == "made a new identity"]
         place.call("identity", "rotate", "web00")
         [before] = parsed(place.call("identity", "show", "web00", "--json"), "identity-show")
         assert before["warnings"] == []
-        place.call("identity", "rotate", "web00", "--activate")
+        activated = parsed(place.call("identity", "rotate", "web00", "--activate", "--json"), "identity-rotate")
+        assert activated["reload"] == "done"
+        assert str(Thumbprint.of(seen_by_octopus(host, int(port)))) == place.thumbprint("web00")
+        [after] = parsed(place.call("identity", "show", "web00", "--json"), "identity-show")
+        assert after["warnings"] == []
+        assert after["thumbprint"] != before["thumbprint"]
+        another = place.folder / "another.pem"
+        another.touch(0o600)
+        another.write_bytes(Identity.new("web00", "Octopus Tentacle").pem())
+        place.call("identity", "import", another, "--machine", "web00", "--replace")
         [behind] = parsed(place.call("identity", "show", "web00", "--json"), "identity-show")
         assert behind["warnings"] == [
-            f"{host}:{port} still shows {before['thumbprint']}. The running relay shows this one after: relay-tentacle reload"
+            f"{host}:{port} still shows {after['thumbprint']}. The running relay shows this one after: relay-tentacle reload"
         ]
         assert not [line for line in relay.log.found if line["event"] == "caller refused"]
         relay.stop()

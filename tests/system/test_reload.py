@@ -13,8 +13,7 @@ from typing import Any, Final
 import pytest_twisted
 from changes import Changes
 from scripted import party
-from system import _HOST as HOST
-from system import RelayProcess, free_ports
+from system import HOST, RelayProcess, free_ports
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
@@ -119,6 +118,7 @@ class Scene:
         return {
             "version": 1,
             "relay": {"name": "test", "state": "state"},
+            "admin": {"listen": "none"},
             "octopus": [
                 {"name": "production", "thumbprints": [octopus], "identity": "production.pem"},
                 {"name": "staging", "thumbprints": [staging, *more], "identity": "staging.pem"},

@@ -10,8 +10,7 @@ from typing import Any, Final
 import pytest
 from exchanges import call
 from scripted import CLIENT, PATIENCE, PREAMBLE, SERVER, Peer, client_hello, party
-from system import _HOST as HOST
-from system import RelayProcess, free_ports, identify
+from system import HOST, RelayProcess, free_ports, identify
 
 NAMES: Final = ("web01", "web02")
 
@@ -45,6 +44,7 @@ class Corner:
         return {
             "version": 1,
             "relay": {"name": "test", "state": "state"},
+            "admin": {"listen": "none"},
             "octopus": [octopus],
             "front": {"listen": f"{HOST}:{self.front[1]}"},
             "machines": machines,

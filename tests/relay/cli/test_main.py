@@ -9,7 +9,7 @@ from relay.cli.main import main
 from relay.version import VERSION
 
 
-@pytest.mark.parametrize("command", ["run", "init", "check", "schema", "identity", "demo"])
+@pytest.mark.parametrize("command", list(main.commands))
 def test_every_command_says_what_it_does(command: str) -> None:
     listed = CliRunner().invoke(main, ["-h"])
     assert f"  {command} " in listed.stdout

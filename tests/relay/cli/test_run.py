@@ -41,6 +41,7 @@ def configuration(folder: Path, port: int, **relay: str) -> Path:
     machine = {"name": "web01", "tentacle": "https://127.0.0.1:1", "thumbprint": "C" * 40, "port": f"127.0.0.1:{port}"}
     content: dict[str, Any] = {
         "relay": {"name": "test", "state": "state", **relay},
+        "admin": {"listen": "none"},
         "octopus": [{"name": "production", "thumbprint": "A" * 40}],
         "machines": [machine],
     }

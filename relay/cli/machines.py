@@ -1,0 +1,214 @@
+"""``relay-tentacle machines``: what to type into Octopus and to run on each machine."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from relay import identities
+from relay.cli.completion import machine_names
+from relay.cli.configuration import config_option, load_or_exit
+from relay.cli.exits import NOT_FINE, fail
+from relay.cli.identity_asked import open_store
+from relay.cli.tables import print_table
+from relay.identities import Found, NoSuchEntryError
+from relay.instructions import POLLING_STYLE, STYLE, Guide, Instructions, Way
+from routing.addresses import tentacle
+from routing.mistakes import WrongValueError
+from routing.table import Machine, Table
+
+_WINDOWS = r'"C:\Program Files\Octopus Deploy\Tentacle\Tentacle.exe"'
+_LINUX = "sudo /opt/octopus/tentacle/Tentacle"
+_NOT_MADE = "not made yet: `relay-tentacle identity new` makes it"
+
+
+def _address(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    host = value.strip("[]")
+    try:
+        return tentacle(f"https://[{host}]:1" if ":" in host else f"https://{host}:1").host
+    except WrongValueError as error:
+        raise click.BadParameter(f"{value!r}: {error.problem}. Write a host name or an IP address, without a port.") from None
+
+
+@click.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=machine_names)
+@click.option(
+    "--address",
+    metavar="HOST",
+    callback=_address,
+    help="The relay's name or IP address, as Octopus knows it. Left out, it is a guess where a door listens on every address.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, a list of objects.")
+@config_option
+def machines(names: tuple[str, ...], address: str | None, as_json: bool, config: Path) -> None:
+    """Say what to type into Octopus, and to run on the Tentacle, for the machine NAME; without one, a table of all.
+
+    Exit code 1: an identity cannot be used, or the one of a machine that was asked about is not there.
+    """
+    table = load_or_exit(config)
+    guide = Guide(table, open_store(table), address)
+    found = [guide.of(machine) for machine in _asked(table, names)]
+    if as_json:
+        click.echo(json.dumps([_as_dict(each) for each in found], indent=2))
+    elif names:
+        click.echo("\n\n".join("\n".join(_lines(each)) for each in found))
+    else:
+        _print_table(found)
+    problems = {shown.problem for each in found for shown in (each.identity, *each.trusts) if shown.problem}
+    for problem in sorted(problems):
+        click.echo(f"relay-tentacle: {problem}", err=True)
+    missing = any(shown.identity is None for each in found for shown in (each.identity, *each.trusts))
+    if problems or (names and missing):
+        sys.exit(NOT_FINE)
+
+
+def _asked(table: Table, names: Sequence[str]) -> Sequence[Machine]:
+    try:
+        asked = [identities.entry(table, name, "machine").name for name in dict.fromkeys(names)]
+    except NoSuchEntryError as error:
+        fail(str(error), NOT_FINE)
+    return [machine for name in asked if (machine := table.machine(name))] if asked else table.machines
+
+
+def _thumbprint(found: Found) -> str:
+    if found.identity:
+        return str(found.identity.thumbprint)
+    return "cannot be used" if found.problem else _NOT_MADE
+
+
+def _lines(found: Instructions) -> Iterator[str]:
+    machine = found.machine
+    yield f"{machine.name}"
+    yield ""
+    if found.ways:
+        yield from _listening_lines(found)
+    if found.polling:
+        yield from _polling_lines(found)
+    yield from _tentacle_lines(found)
+
+
+def _polling_lines(found: Instructions) -> Iterator[str]:
+    """Octopus's pages wait for a polling Tentacle to register itself; the relay does not, so it takes the REST API."""
+    assert found.polling
+    yield "In Octopus, for which the relay polls: by its REST API, as a deployment target or a worker with"
+    yield ""
+    yield f"  Endpoint.CommunicationStyle  {POLLING_STYLE}"
+    yield f"  Endpoint.Uri                 {_subscription(found)}"
+    yield f"  Endpoint.Thumbprint          {_thumbprint(found.identity)}"
+    yield ""
+    nodes = ", ".join(f"https://{node}/" for node in found.polling.nodes)
+    yield f"  The relay polls {nodes}, each with {found.polling.connections} connection(s)."
+    yield ""
+
+
+def _subscription(found: Instructions) -> str:
+    assert found.polling
+    return found.polling.uri or "not made yet: `relay-tentacle run` makes it"
+
+
+def _listening_lines(found: Instructions) -> Iterator[str]:
+    yield "In Octopus: Infrastructure > Deployment Targets > Add Deployment Target > Listening Tentacle"
+    yield "(for a worker: Infrastructure > Workers > Add Worker > Listening Tentacle)"
+    for way in found.ways:
+        yield ""
+        yield f"  Hostname      {way.address.host}{_source(way)}"
+        yield f"  Port          {way.address.port}"
+        yield f"  Thumbprint    {_thumbprint(found.identity)}"
+        yield f"  Tentacle URL  {way.uri}"
+    yield ""
+    yield "  Octopus finds a thumbprint there by itself: it must be this one. In its REST API these are"
+    yield f"  Endpoint.Uri and Endpoint.Thumbprint, with Endpoint.CommunicationStyle {STYLE}."
+    yield ""
+
+
+def _tentacle_lines(found: Instructions) -> Iterator[str]:
+    machine = found.machine
+    where = f"at {machine.uri}/" if machine.tentacle else f"with the subscription {machine.uri}"
+    yield f"On the Tentacle {where}, as an administrator"
+    for program, system in ((_WINDOWS, "Windows"), (_LINUX, "Linux")):
+        yield ""
+        yield f"  {system}:"
+        for trusted in found.trusts:
+            if trusted.identity:
+                yield f"    {program} configure --trust {trusted.identity.thumbprint}"
+                if found.back:
+                    at = f"--host {found.back.address.host} --port {found.back.address.port}"
+                    yield f"    {program} server-comms --thumbprint {trusted.identity.thumbprint} --style {POLLING_STYLE} {at}"
+        yield f"    {program} service --restart"
+        yield f"    {program} show-thumbprint"
+    for trusted in found.trusts:
+        if trusted.identity is None:
+            yield ""
+            yield f"  The identity of the {trusted.entry}, which it has to trust: {_thumbprint(trusted)}"
+    yield ""
+    pins = " or ".join(map(str, machine.thumbprints))
+    yield f"  The last command has to print {pins}:"
+    yield f"  that is what the relay accepts ({machine.places.of('thumbprint', 'thumbprints')})."
+    if found.connections > 1:
+        yield ""
+        yield f"  Let it poll with {found.connections} connections or more, one for each Octopus node: a call of one node then"
+        yield "  never waits for one of another."
+
+
+def _source(way: Way) -> str:
+    return "  (a guess, the name of this host: say a better one with --address)" if way.source == "guessed" else ""
+
+
+def _print_table(found: Sequence[Instructions]) -> None:
+    rows = [
+        (each.machine.name, uri, _thumbprint(each.identity), _tentacle(each.machine), _trusts(each))
+        for each in found
+        for uri in (*(way.uri for way in each.ways), *((_subscription(each),) if each.polling else ()))
+    ]
+    print_table(("MACHINE", "URL IN OCTOPUS", "THUMBPRINT IN OCTOPUS", "TENTACLE", "WHICH HAS TO TRUST"), rows)
+    if any(way.source == "guessed" for each in found for way in each.ways):
+        click.echo("\nThe host in the URLs is a guess, the name of this host. Say how Octopus calls it with --address HOST.")
+
+
+def _tentacle(machine: Machine) -> str:
+    return f"{machine.uri}/" if machine.tentacle else machine.uri
+
+
+def _trusts(found: Instructions) -> str:
+    return ", ".join(_thumbprint(trusted) for trusted in found.trusts)
+
+
+def _as_dict(found: Instructions) -> dict[str, object]:
+    thumbprint = found.identity.identity and str(found.identity.identity.thumbprint)
+    return {
+        "machine": found.machine.name,
+        "in_octopus": [
+            {
+                "hostname": way.address.host,
+                "port": way.address.port,
+                "hostname_is": way.source,
+                "endpoint": {"CommunicationStyle": STYLE, "Uri": way.uri, "Thumbprint": thumbprint},
+            }
+            for way in found.ways
+        ],
+        "polled": found.polling
+        and {
+            "nodes": [f"https://{node}/" for node in found.polling.nodes],
+            "connections": found.polling.connections,
+            "endpoint": {"CommunicationStyle": POLLING_STYLE, "Uri": found.polling.uri, "Thumbprint": thumbprint},
+        },
+        "identity": {"file": str(found.identity.file), "problem": found.identity.problem or None},
+        "tentacle": {
+            "uri": _tentacle(found.machine),
+            "polls": found.back and f"https://{found.back.address}",
+            "least_connections": found.connections if found.back else None,
+            "pins": [str(pin) for pin in found.machine.thumbprints],
+            "trusts": [
+                {
+                    "octopus": trusted.entry.name,
+                    "thumbprint": str(trusted.identity.thumbprint) if trusted.identity else None,
+                    "problem": trusted.problem or None,
+                }
+                for trusted in found.trusts
+            ],
+        },
+    }

@@ -1,0 +1,172 @@
+"""``relay-tentacle probe``: can the relay call this Tentacle, and if not, why?"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from certs.errors import CertificateError
+from certs.store import IdentityStore
+from relay.cli.completion import machine_names, octopus_names
+from relay.cli.configuration import config_option, load_or_exit
+from relay.cli.exits import NOT_FINE, fail
+from relay.cli.identity_asked import open_store
+from relay.cli.reactor import finish
+from relay.cli.tables import print_table
+from relay.cli.values import duration_from
+from relay.identities import NoSuchEntryError
+from relay.probe.acquaintances import whose
+from relay.probe.many import Job, NotReadyError, jobs, probe_many
+from relay.probe.result import ProbeResult
+from relay.probe.shown import Shown
+from routing.table import Table
+
+_LONGEST = 600.0
+_MOST_PARALLEL = 1000
+
+
+@click.command()
+@click.argument("machines", metavar="[MACHINE]...", nargs=-1, shell_complete=machine_names)
+@click.option("--all", "every", is_flag=True, help="Probe all machines, and print a table.")
+@click.option(
+    "--octopus",
+    metavar="NAME",
+    shell_complete=octopus_names,
+    help="As this octopus entry only, and not as each one that may call the machine.",
+)
+@click.option(
+    "--timeout",
+    metavar="DURATION",
+    callback=duration_from(0.001, _LONGEST),
+    default="20s",
+    show_default=True,
+    help="For each call; a look at what went wrong may take 5s more.",
+)
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, _MOST_PARALLEL),
+    default=20,
+    show_default=True,
+    help="How many calls at once.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, a list of objects.")
+@config_option
+def probe(
+    machines: tuple[str, ...],
+    every: bool,
+    octopus: str | None,
+    timeout: float,
+    parallel: int,
+    as_json: bool,
+    config: Path,
+) -> None:
+    """Call the Tentacle of MACHINE, as the relay would, and say what is wrong where that fails.
+
+    The call is a real one, GetCapabilities, with the identity that the relay shows to the Tentacle. No relay has to run, and
+    one that does is not disturbed. Exit code 1: a Tentacle could not be called, or there is no identity to call it with.
+    """
+    if bool(machines) == every:
+        fail("which machine? Give one or several names, or --all.")
+    table = load_or_exit(config)
+    store = open_store(table)
+    try:
+        work = jobs(table, store, machines, octopus)
+        results = _probe_all(table, store, work, timeout, parallel)
+    except (NoSuchEntryError, NotReadyError, CertificateError) as error:
+        fail(str(error), NOT_FINE)
+    if as_json:
+        click.echo(json.dumps([_as_dict(result) for result in results], indent=2))
+    elif every:
+        _print_table(results)
+    else:
+        for result in results:
+            _print(result)
+    if not all(result.ok for result in results):
+        sys.exit(NOT_FINE)
+
+
+def _probe_all(table: Table, store: IdentityStore, work: Sequence[Job], seconds: float, parallel: int) -> list[ProbeResult]:
+    def known(der: bytes) -> str:
+        return whose(table, store, der)
+
+    if len(work) == 1 or not sys.stderr.isatty():
+        return finish(lambda reactor: probe_many(reactor, work, seconds, parallel, known))
+    with click.progressbar(length=len(work), label="Probing", file=sys.stderr) as bar:
+        return finish(lambda reactor: probe_many(reactor, work, seconds, parallel, known, lambda _: bar.update(1)))
+
+
+def _print(result: ProbeResult) -> None:
+    outcome = "fine" if result.cause is None else result.cause.value
+    click.echo(f"{result.machine} at {result.tentacle}, as {result.octopus} ({result.thumbprint}): {outcome}")
+    for stage in result.stages:
+        click.echo(f"  {stage.name.value:<8}  {_ms(stage.seconds):>9} ms{'' if stage.done else '  failed'}")
+    if result.tls:
+        click.echo(f"  {result.tls}, certificate {result.shown}" if result.shown else f"  {result.tls}, no certificate")
+    if result.ok:
+        click.echo(f"  It can: {', '.join(result.capabilities)}")
+    if result.note:
+        click.echo(f"  Note: {result.note}.")
+    _print_trouble(result, "  ")
+
+
+def _print_table(results: Sequence[ProbeResult]) -> None:
+    print_table(
+        ("MACHINE", "OCTOPUS", "TENTACLE", "RESULT", "MS"),
+        [
+            (
+                each.machine,
+                each.octopus,
+                str(each.tentacle),
+                "fine" if each.cause is None else each.cause.value,
+                _ms(each.seconds),
+            )
+            for each in results
+        ],
+    )
+    failed = [each for each in results if not each.ok]
+    click.echo(f"\n{len(results) - len(failed)} of {len(results)} are fine.")
+    for each in failed:
+        click.echo(f"\n{each.machine}, as {each.octopus}:")
+        _print_trouble(each, "  ")
+
+
+def _print_trouble(result: ProbeResult, indent: str) -> None:
+    if not result.ok:
+        click.echo(f"{indent}What happened: {result.detail}.")
+        click.echo(f"{indent}What to do: {result.remedy}")
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f}"
+
+
+def _as_dict(result: ProbeResult) -> dict[str, object]:
+    return {
+        "machine": result.machine,
+        "octopus": result.octopus,
+        "tentacle": f"https://{result.tentacle}/",
+        "thumbprint": str(result.thumbprint),
+        "ok": result.ok,
+        "cause": result.cause.value if result.cause else None,
+        "detail": result.detail or None,
+        "remedy": result.remedy or None,
+        "note": result.note or None,
+        "ms": round(result.seconds * 1000, 3),
+        "stages": [{"name": each.name.value, "ms": round(each.seconds * 1000, 3), "done": each.done} for each in result.stages],
+        "address": result.address or None,
+        "tls": result.tls or None,
+        "certificate": _certificate(result.shown) if result.shown else None,
+        "capabilities": list(result.capabilities),
+    }
+
+
+def _certificate(shown: Shown) -> dict[str, str]:
+    return {
+        "thumbprint": str(shown.thumbprint),
+        "subject": shown.subject,
+        "issuer": shown.issuer,
+        "expires": shown.expires,
+        "kind": shown.kind.value,
+    }

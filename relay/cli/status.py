@@ -1,0 +1,134 @@
+"""``relay-tentacle status``: how the running relay and its machines are."""
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from relay.cli.completion import machine_names
+from relay.cli.control import ask_relay, json_option, print_json, relay_options
+from relay.cli.exits import NOT_FINE
+from relay.cli.tables import print_table
+
+_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
+_COLUMNS: Final = ("MACHINE", "DOOR", "TENTACLE", "STATE", "CALLERS", "CALLS", "WAITING", "BACK", "LAST CALL", "LAST FAILURE")
+
+
+@click.command()
+@click.argument("machine", required=False, shell_complete=machine_names)
+@relay_options
+@json_option
+def status(machine: str | None, config: Path, socket: Path | None, as_json: bool) -> None:
+    """Show the running relay, its doors and machines, or everything about MACHINE.
+
+    Exit code 1: no relay runs, or it drains, or its last reload failed. With MACHINE: it is drained, or its last call failed.
+    """
+    request = {"command": "status", **({"machine": machine} if machine else {})}
+    answer = ask_relay(config, socket, request)
+    if as_json:
+        print_json(answer)
+    elif not answer["ok"]:
+        click.echo(f"relay-tentacle: {answer['error']}", err=True)
+    elif machine:
+        _print_machine(answer["machine"])
+    else:
+        _print_all(answer)
+    if not (answer["ok"] and _fine(answer)):
+        sys.exit(NOT_FINE)
+
+
+def _fine(answer: dict[str, Any]) -> bool:
+    if "machine" in answer:
+        return not (answer["machine"]["drained"] or answer["machine"]["last_call_failed"])
+    reload = answer["relay"]["last_reload"]
+    return not answer["relay"]["draining"] and (reload is None or reload["ok"])
+
+
+def _print_all(answer: dict[str, Any]) -> None:
+    relay, totals = answer["relay"], answer["totals"]
+    state = "draining, then stops" if relay["draining"] else "serving"
+    click.echo(f"relay {relay['name']}, version {relay['version']}, pid {relay['pid']}: {state}")
+    click.echo(f"up for {ago(relay['uptime_seconds'])}; configuration {relay['config']}")
+    click.echo(_reload(relay["last_reload"]))
+    for door in answer["doors"]:
+        if door["kind"] != "port":
+            click.echo(f"{door['kind']} door {door['address']}: {door['state']}")
+    click.echo(
+        f"machines: {totals['machines']}, drained: {totals['drained']}, last call failed: {totals['failing']}; "
+        f"callers: {totals['connections']}, calls in flight: {totals['exchanges_in_flight']}, waiting: {totals['waiting']}, "
+        f"connections to Tentacles: {totals['back_connections']}"
+    )
+    click.echo()
+    print_table(_COLUMNS, [_row(machine) for machine in answer["machines"]])
+
+
+def _reload(last: dict[str, Any] | None) -> str:
+    if last is None:
+        return "not reloaded since its start"
+    if last["ok"]:
+        counts = f"added: {last['added']}, changed: {last['changed']}, removed: {last['removed']}"
+        return f"last reload {last['time']}: done; {counts}"
+    return "\n".join([f"last reload {last['time']}: FAILED, the relay runs on as it was:", *last["mistakes"]])
+
+
+def _row(machine: dict[str, Any]) -> tuple[str, ...]:
+    failure = machine["last_failure"]
+    return (
+        machine["name"],
+        _door(machine),
+        machine["tentacle"],
+        _state(machine),
+        str(machine["connections"]),
+        str(machine["exchanges_in_flight"]),
+        str(machine["waiting"]),
+        str(machine["back_connections"]),
+        machine["last_success"] or "-",
+        f"{ago(failure['seconds_ago'])} ago: {failure['cause']}" if failure else "-",
+    )
+
+
+def _print_machine(machine: dict[str, Any]) -> None:
+    numbers = ", ".join(f"{outcome}: {count}" for outcome, count in machine["exchanges"].items())
+    lines = [
+        ("machine", f"{machine['name']}, declared at {machine['declared']}"),
+        ("state", _state(machine)),
+        ("door", _door(machine)),
+        ("tentacle", f"{machine['tentacle']}, thumbprints {', '.join(machine['thumbprints'])}"),
+        ("octopus", ", ".join(machine["octopus"])),
+        ("callers", str(machine["connections"])),
+        ("calls in flight", f"{machine['exchanges_in_flight']}, waiting for a connection: {machine['waiting']}"),
+        ("connections to the Tentacle", str(machine["back_connections"])),
+        (
+            "calls since the start",
+            f"{numbers or 'none'}; {machine['request_bytes']} bytes there, {machine['reply_bytes']} back",
+        ),
+        ("last call carried", machine["last_success"] or "none since the start"),
+    ]
+    failure = machine["last_failure"]
+    if failure is None:
+        lines.append(("last failure", "none since the start"))
+    else:
+        what = f"{failure['time']}, {ago(failure['seconds_ago'])} ago: {failure['cause']} ({failure['word']})"
+        lines += [("last failure", what), ("detail", failure["detail"] or "-"), ("caller", failure["peer"])]
+        if failure["remedy"]:
+            lines.append(("what to do", failure["remedy"]))
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        click.echo(f"{name.ljust(width)}  {text}")
+
+
+def _state(machine: dict[str, Any]) -> str:
+    return "drained" if machine["drained"] else "failing" if machine["last_call_failed"] else "open"
+
+
+def _door(machine: dict[str, Any]) -> str:
+    return ", ".join(door for door in (machine["door"], machine["host"]) if door) or "-"
+
+
+def ago(seconds: float) -> str:
+    """A time that has passed, in the largest unit that fits."""
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

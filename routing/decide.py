@@ -1,0 +1,58 @@
+"""Who is let in, and to which machine: what the running relay asks, and what `explain` tells.
+
+Default deny: whatever is not declared is Denied (design, rule 7).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from certs.thumbprint import Thumbprint
+from routing.table import Machine, Octopus
+
+# The words are those of relay.outcomes.Refusal.
+Reason = Literal["no-name", "unknown-name", "no-certificate", "untrusted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Nobody is let in. detail: what the caller did, in words for the log."""
+
+    reason: Reason
+    detail: str
+
+
+class Caller(Protocol):
+    """Somebody who has shown a certificate."""
+
+    def has(self, pin: Thumbprint) -> bool:
+        """Whether it is this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The caller as the relay knows it: by the certificate itself (DER)."""
+
+    der: bytes
+
+    def has(self, pin: Thumbprint) -> bool:
+        return pin.matches(self.der)
+
+    def __str__(self) -> str:
+        return str(Thumbprint.of(self.der))
+
+
+def judge(machine: Machine, caller: Caller | None) -> Octopus | Denied:
+    """Which of the machine's octopus entries calls. None: somebody without a certificate."""
+    if caller is None:
+        return Denied("no-certificate", "it showed no certificate")
+    octopus = machine.octopus_with(caller.has)
+    return octopus or Denied("untrusted", f"it showed {caller}, which is of no Octopus of this machine")
+
+
+def machine_at(hosts: Mapping[str, Machine], server_name: str) -> Machine | Denied:
+    """Which machine a caller at the shared door means. server_name: its SNI name, in lower case; empty: it gave none."""
+    name = server_name.removesuffix(".")
+    if not name:
+        return Denied("no-name", "it did not say by SNI which machine it wants")
+    return hosts.get(name) or Denied("unknown-name", f"no machine has the host {name}")

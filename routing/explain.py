@@ -1,0 +1,226 @@
+"""What the relay would decide about a call, step by step, and where each step is declared.
+
+The decisions are those of routing.decide, which the running relay makes too; here is only the telling.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal
+
+from certs.thumbprint import Thumbprint
+from routing.addresses import Address, overlap
+from routing.decide import Denied, judge, machine_at
+from routing.table import Limits, Machine, Octopus, Place, Places, RelayLimits, RelayTimeouts, Table, Timeouts
+from routing.units import show_duration, show_size
+
+_SEVERAL: Final = "several"
+
+Verdict = Literal["allowed", "denied", "unknown"]
+Source = Literal["machine", "defaults", "relay", "built-in", "derived"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One decision. topic: what it is about, one word. place: where it is declared, if it is."""
+
+    topic: str
+    text: str
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A limit or timeout that holds for the call. value: as it is written in a file. source: who says so.
+
+    "derived": not written anywhere, and less than the built-in value because of another one.
+    """
+
+    name: str
+    value: str
+    source: Source
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """machine, octopus: as far as they are known. reason: of a denial, the word that the relay logs; else empty."""
+
+    verdict: Verdict
+    reason: str
+    machine: Machine | None
+    octopus: Octopus | None
+    steps: tuple[Step, ...]
+    settings: tuple[Setting, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A caller that is known by a thumbprint only."""
+
+    thumbprint: Thumbprint
+
+    def has(self, pin: Thumbprint) -> bool:
+        return pin == self.thumbprint
+
+    def __str__(self) -> str:
+        return str(self.thumbprint)
+
+
+Identity = Callable[[Machine | Octopus], str]
+"""What the relay shows for a machine (to Octopus) or an octopus entry (to Tentacles), in words."""
+
+
+def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Identity) -> Explanation:
+    """A call of this caller, None being somebody without a certificate, who has arrived there."""
+    found = arrival.find(table)
+    steps = [found.step]
+    machine = found.machine
+    if machine is None:
+        if found.reason == _SEVERAL:
+            return Explanation("unknown", "", None, None, tuple(steps))
+        return Explanation("denied", found.reason, None, None, tuple(steps))
+    steps.append(Step("identity", f"the caller sees {identity(machine)}", _place(machine, "identity")))
+    verdict = judge(machine, caller)
+    if isinstance(verdict, Denied):
+        if caller and _may_be_another(machine, caller):
+            text = (
+                f"{caller} is none of the thumbprints of its octopus entries, and some of those are of another kind (SHA-1 and "
+                "SHA-256): only the certificate itself could tell"
+            )
+            return Explanation("unknown", "", machine, None, (*steps, Step("caller", text, _place(machine, "octopus"))))
+        text = f"{verdict.detail}: closed without a byte, and logged as {verdict.reason}"
+        return Explanation("denied", verdict.reason, machine, None, (*steps, Step("caller", text, _place(machine, "octopus"))))
+    steps += _allowed(machine, verdict, caller, identity)
+    return Explanation("allowed", "", machine, verdict, tuple(steps), tuple(settings(table, machine)))
+
+
+def _may_be_another(machine: Machine, caller: Shown) -> bool:
+    pins = [pin for octopus in machine.octopus for pin in octopus.thumbprints]
+    return any(pin.algorithm != caller.thumbprint.algorithm for pin in pins)
+
+
+def _allowed(machine: Machine, octopus: Octopus, caller: Shown | None, identity: Identity) -> Iterator[Step]:
+    pins = " or ".join(map(str, machine.thumbprints))
+    yield Step("caller", f"{caller} is octopus {octopus.name}", octopus.places.of("thumbprint", "thumbprints"))
+    yield Step("entries", f"machine {machine.name} lets octopus {octopus.name} call", _place(machine, "octopus"))
+    yield Step("rules", "there are no allow rules: every service and method")
+    yield Step("tentacle", f"the call goes to https://{machine.tentacle}/", _place(machine, "tentacle"))
+    yield Step("shows", f"the Tentacle sees {identity(octopus)}", octopus.places.of("identity"))
+    yield Step("pin", f"the Tentacle must show {pins}", _place(machine, "thumbprint", "thumbprints"))
+
+
+def _place(machine: Machine, *keys: str) -> Place:
+    return machine.places.of(*keys)
+
+
+# ---- where somebody arrives -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Which machine that is, or why none.
+
+    reason: the word that the relay logs; "refused" where nobody listens; "several" where it may be one of several machines.
+    """
+
+    machine: Machine | None
+    step: Step
+    reason: str = ""
+
+
+class Arrival:
+    """Where a caller arrives: at a machine, whichever of its doors; at a door; or at the shared door, by a name."""
+
+    def find(self, table: Table) -> Found:
+        """Which machine that is."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class AtMachine(Arrival):
+    """Somebody who came for this machine."""
+
+    machine: Machine
+
+    def find(self, table: Table) -> Found:
+        doors = []
+        if self.machine.door:
+            doors.append(f"port {_written(self.machine.door)}")
+        if self.machine.host and table.front:
+            doors.append(f"host {self.machine.host} at the shared door {_written(table.front)}")
+        text = f"machine {self.machine.name} has the door{'s' if len(doors) > 1 else ''} {' and '.join(doors)}"
+        return Found(self.machine, Step("door", text, _place(self.machine, "port", "host")))
+
+
+@dataclass(frozen=True, slots=True)
+class AtName(Arrival):
+    """Somebody at the shared door who asks for this name by SNI; empty: for none."""
+
+    name: str
+
+    def find(self, table: Table) -> Found:
+        if table.front is None:
+            return Found(None, Step("door", "there is no shared door (front.listen)"), "refused")
+        door = f"the shared door {_written(table.front)}"
+        found = machine_at(table.hosts, self.name.lower())
+        if isinstance(found, Denied):
+            text = f"{door}: {found.detail}: closed before a ServerHello, and logged as {found.reason}"
+            return Found(None, Step("door", text), found.reason)
+        return Found(found, Step("door", f"{door}: host {found.host} is machine {found.name}", _place(found, "host")))
+
+
+@dataclass(frozen=True, slots=True)
+class AtDoor(Arrival):
+    """Somebody who connects to this address of the relay; the host "" is any of its addresses."""
+
+    address: Address
+
+    def find(self, table: Table) -> Found:
+        machines = [machine for machine in table.machines if machine.door and self._is(machine.door)]
+        if len(machines) > 1:
+            names = ", ".join(f"{_written(machine.door)} ({machine.name})" for machine in machines if machine.door)
+            text = f"several machines have this port: {names}. Ask for one of these doors"
+            return Found(None, Step("door", text), _SEVERAL)
+        for machine in machines:
+            assert machine.door
+            return Found(machine, Step("door", f"{_written(machine.door)} is machine {machine.name}", _place(machine, "port")))
+        if table.front and self._is(table.front):
+            return AtName("").find(table)
+        return Found(None, Step("door", f"no door is at {_written(self.address)}: refused"), "refused")
+
+    def _is(self, door: Address) -> bool:
+        return door.port == self.address.port and (not self.address.host or overlap(door.host, self.address.host))
+
+
+def _written(door: Address) -> str:
+    """As it is written in a file."""
+    return str(door).removeprefix(":")
+
+
+# ---- limits and timeouts --------------------------------------------------------------------------------------------------
+
+
+def settings(table: Table, machine: Machine) -> Iterator[Setting]:
+    """What holds for the machine's calls, and where each of it comes from."""
+    relay, defaults = (table.sections.get(name) for name in ("relay", "defaults"))
+    own: list[tuple[Source, Places | None]] = [("machine", machine.places), ("defaults", defaults)]
+    yield from _group("limits", machine.limits, Limits(), own)
+    yield from _group("timeouts", machine.timeouts, Timeouts(), own)
+    whole: list[tuple[Source, Places | None]] = [("relay", relay)]
+    yield from _group("limits", table.relay.limits, RelayLimits(), whole, "relay.")
+    yield from _group("timeouts", table.relay.timeouts, RelayTimeouts(), whole, "relay.")
+
+
+def _group(
+    group: str, held: Any, built_in: Any, sections: list[tuple[Source, Places | None]], prefix: str = ""
+) -> Iterator[Setting]:
+    for each in fields(built_in):
+        name, value = f"{group}.{each.name}", getattr(held, each.name)
+        source: Source = "built-in" if value == getattr(built_in, each.name) else "derived"
+        place = None
+        for section, places in sections:
+            if places and name in places.keys:
+                source, place = section, places.of(name)
+                break
+        shown = show_duration(value) if group == "timeouts" else show_size(value) if each.name == "envelope" else str(value)
+        yield Setting(prefix + name, shown, source, place)

@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from commands import checked_json
+
+from certs.store import IdentityStore
+from relay.cli.main import main
+
+PRODUCTION, STAGING = "7E5A02D3C4B1968F7E5A02D3C4B1968F7E5A02F1", "2B91D3C4B1968F7E5A02D3C4B1968F7E5A02D30C"
+TEXT = f"""\
+relay: {{name: dc-east, state: state}}
+octopus:
+  - {{name: production, thumbprint: {PRODUCTION}}}
+  - {{name: staging, thumbprint: {STAGING}}}
+machines:
+  - name: web01
+    tentacle: https://web01.internal
+    thumbprint: 54C0A1B2C3D4E5F60718293A4B5C6D7E8F90219D
+    octopus: [production, staging]
+    port: 11001
+  - name: web02
+    tentacle: https://web02.internal
+    thumbprint: 64C0A1B2C3D4E5F60718293A4B5C6D7E8F90219D
+    octopus: staging
+    port: 11002
+    timeouts: {{ready: 10s}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "relay.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+def run(config: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["explain", *arguments, "--config", str(config)])
+
+
+def verdicts(done: Result) -> list[str]:
+    return [line.removeprefix("Verdict: ") for line in done.stdout.splitlines() if line.startswith("Verdict: ")]
+
+
+def test_each_entry_of_a_machine(config):
+    done = run(config, "web01")
+    assert (done.exit_code, done.stderr, verdicts(done)) == (0, "", ["allowed."] * 2)
+    assert f"{PRODUCTION} is octopus production" in done.stdout
+    assert f"{STAGING} is octopus staging" in done.stdout
+    assert f"{config}:10" in done.stdout
+
+
+def test_settings_with_where_they_come_from(config):
+    rows = [line.split() for line in run(config, "web02").stdout.splitlines()]
+    assert ["timeouts.ready", "10s", "machine", f"{config}:16"] in rows
+    assert ["limits.connections", "10", "built-in", "-"] in rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "verdict"),
+    [
+        (["--door", "11001", "--octopus", "production"], "allowed."),
+        (["--door", "127.0.0.1:11002", "--octopus", STAGING.lower()], "allowed."),
+        (["web02", "--octopus", "production"], "denied, untrusted."),
+        (["web02", "--octopus", "AA" * 20], "denied, untrusted."),
+        (["web02", "--octopus", "AA" * 32], "unknown."),
+        (["web02", "--octopus", "none"], "denied, no-certificate."),
+        (["--door", "11003"], "denied, refused."),
+        (["--host", "web01.corp"], "denied, refused."),
+    ],
+    ids=str,
+)
+def test_verdicts_and_exit_codes(config, arguments, verdict):
+    done = run(config, *arguments)
+    assert (verdicts(done), done.stderr) == ([verdict], "")
+    assert done.exit_code == (0 if verdict == "allowed." else 1)
+
+
+def test_the_identities_that_both_sides_see(config, tmp_path):
+    store = IdentityStore(tmp_path / "state", lambda *_: None, lambda _: None)
+    web01, production = store.machine("web01"), store.octopus("production")
+    out = run(config, "web01", "--octopus", "production").stdout
+    assert f"the caller sees {web01.thumbprint} ({store.machine_file('web01')})" in out
+    assert f"the Tentacle sees {production.thumbprint} ({store.octopus_file('production')})" in out
+    store.machine_file("web01").write_bytes(b"nothing")
+    assert "the caller sees nothing: " in run(config, "web01").stdout
+
+
+def test_identities_are_not_made(config, tmp_path):
+    assert "the caller sees what `relay-tentacle run` will make" in run(config, "web01").stdout
+    assert not (tmp_path / "state").exists()
+
+
+def test_json(config):
+    done = run(config, "web01", "--json")
+    first, second = checked_json("explain", done.stdout)
+    assert (done.exit_code, first["octopus"], second["octopus"]) == (0, "production", "staging")
+    assert first["steps"][0]["place"] == {"file": str(config), "line": 10}
+    for arguments in (["--host", "x"], ["--door", "1"], ["web02", "--octopus", "none"], ["web02", "--octopus", "AA" * 32]):
+        [found] = checked_json("explain", run(config, *arguments, "--json").stdout)
+        assert found["verdict"] != "allowed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 2, "Give one of MACHINE, --door ADDRESS and --host NAME"),
+        (["web01", "--door", "11001"], 2, "Give one of MACHINE"),
+        (["--door", "nix"], 2, "--door nix: "),
+        (["web09"], 1, "no machine is named web09. There are: web01, web02."),
+        (["web01", "--octopus", "nix"], 1, "no octopus entry, and no thumbprint. There are: production, staging."),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_asked(config, arguments, code, said):
+    done = run(config, *arguments)
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert said in done.stderr

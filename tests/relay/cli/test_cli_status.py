@@ -1,0 +1,141 @@
+"""What status prints and returns, of the answers that a relay gives."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from fake_controls import NOW, FakeChanges, FakeControls, FakeFailure, FakeOutcome, FakeReloads
+from json_docs import parsed
+
+from relay.admin.status import Status
+from relay.cli import control
+from relay.cli.main import main
+from relay.cli.status import ago
+from relay.outcomes import Outcome, Refusal
+
+
+class Relay:
+    """One that answers in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.controls, self.reloads = FakeControls(folder), FakeReloads(folder)
+        self._status = Status(self.controls, self.reloads, self.controls.metrics, lambda: NOW)
+        monkeypatch.setattr(control, "ask", self._ask)
+
+    def _ask(self, path: Path, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        if "machine" in request:
+            return self._status.of_machine(request["machine"])
+        found: dict[str, Any] = json.loads("".join(self._status.of_all()))
+        return found
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(main, ["status", *arguments, "--socket", "control.sock"])
+
+
+@pytest.fixture
+def relay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Relay:
+    return Relay(monkeypatch, tmp_path)
+
+
+def lines(done: Result) -> dict[str, str]:
+    """What stands behind each name."""
+    return {name: text for name, _, text in (line.partition("  ") for line in done.stdout.splitlines())}
+
+
+def test_a_relay_at_rest(relay: Relay, tmp_path: Path) -> None:
+    done = relay.run()
+    assert (done.exit_code, done.stderr) == (0, "")
+    head, table = done.stdout.split("\n\n")
+    assert head.splitlines()[1] == f"up for 1 h; configuration {tmp_path}/relay.yaml"
+    assert head.splitlines()[2] == "not reloaded since its start"
+    first, second = table.splitlines()[1:]
+    assert first.split() == ["web01", "127.0.0.1:0", "127.0.0.1:10933", "open", "0", "0", "0", "0", "-", "-"]
+    assert second.startswith("web02")
+
+
+def test_json_is_all_of_it_as_described(relay: Relay) -> None:
+    relay.controls.failures["web01"] = FakeFailure(NOW - 5, Outcome.REFUSED)
+    relay.controls.successes["web02"] = NOW - 7
+    for relay.reloads.last in (None, FakeOutcome(), FakeOutcome(ok=False, lines=("one",), changes=None)):
+        parsed(relay.run("--json").stdout, "status")
+    found = parsed(relay.run("web01", "--json").stdout, "status")
+    assert found["machine"]["last_failure"]["word"] == "refused"
+
+
+def test_machines_that_fail_are_in_the_table_and_the_relay_is_fine(relay: Relay) -> None:
+    relay.controls.failures["web01"] = FakeFailure(NOW - 150, Outcome.REFUSED)
+    relay.controls.drained = frozenset({"web02"})
+    done = relay.run()
+    assert done.exit_code == 0
+    assert "drained: 1, last call failed: 1;" in done.stdout
+    first, second = done.stdout.splitlines()[-2:]
+    assert "  failing  " in first
+    assert "2 min ago: the Tentacle's host refuses the connection" in first
+    assert "  drained  " in second
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_relay_that_drains_is_not_fine(relay: Relay, more: list[str]) -> None:
+    relay.controls.draining = True
+    assert relay.run(*more).exit_code == 1
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_nor_is_one_that_runs_on_by_an_old_configuration(relay: Relay, more: list[str]) -> None:
+    relay.reloads.last = FakeOutcome(ok=False, lines=("relay.yaml:3: one", "relay.yaml:4: two"), changes=None)
+    done = relay.run(*more)
+    assert done.exit_code == 1
+    if not more:
+        assert "FAILED, the relay runs on as it was:\nrelay.yaml:3: one\nrelay.yaml:4: two\n" in done.stdout
+    relay.reloads.last = FakeOutcome(changes=FakeChanges(added=("a",)))
+    done = relay.run(*more)
+    assert done.exit_code == 0
+    if not more:
+        assert "last reload 2023-11-14T22:13:20Z: done; added: 1, changed: 0, removed: 0\n" in done.stdout
+
+
+def test_one_machine(relay: Relay) -> None:
+    relay.controls.successes["web01"] = NOW - 60
+    done = relay.run("web01")
+    assert done.exit_code == 0
+    said = {name.strip(): text.strip() for name, text in lines(done).items()}
+    assert said["state"] == "open"
+    assert said["octopus"] == "production, staging"
+    assert said["last call carried"] == "2023-11-14T22:12:20Z"
+    assert said["last failure"] == "none since the start"
+    assert "what to do" not in said
+
+
+def test_one_that_fails_has_its_cause_and_remedy(relay: Relay) -> None:
+    relay.controls.failures["web01"] = FakeFailure(NOW - 30, Outcome.WRONG_CERTIFICATE, "it showed ABC")
+    done = relay.run("web01")
+    assert done.exit_code == 1
+    said = {name.strip(): text.strip() for name, text in lines(done).items()}
+    assert said["state"] == "failing"
+    assert said["last failure"] == (
+        "2023-11-14T22:12:50Z, 30 s ago: the Tentacle shows a certificate that is not pinned (wrong-certificate)"
+    )
+    assert (said["detail"], said["caller"]) == ("it showed ABC", "192.0.2.1:50000")
+    assert said["what to do"].startswith("If its certificate was replaced")
+
+
+def test_a_refused_caller_is_told_and_no_failure_of_the_machine(relay: Relay) -> None:
+    relay.controls.failures["web01"] = FakeFailure(NOW - 30, Refusal.UNTRUSTED)
+    done = relay.run("web01")
+    assert done.exit_code == 0
+    assert "(untrusted)" in done.stdout
+
+
+def test_one_that_is_drained_is_not_fine(relay: Relay) -> None:
+    relay.controls.drained = frozenset({"web01"})
+    assert relay.run("web01").exit_code == 1
+    assert relay.run("web02").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3600, "1 h"), (86400, "1 d"), (86400 * 30, "30 d")]
+)
+def test_times_are_in_the_largest_unit(seconds: float, text: str) -> None:
+    assert ago(seconds) == text

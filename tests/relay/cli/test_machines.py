@@ -1,0 +1,213 @@
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from commands import checked_json
+
+from certs.store import IdentityStore
+from relay.cli.main import main
+
+TEXT = """\
+relay: {name: dc-east, state: state}
+octopus:
+  - {name: production, thumbprint: 7E5A02D3C4B1968F7E5A02D3C4B1968F7E5A02F1}
+  - {name: staging, thumbprint: 2B91D3C4B1968F7E5A02D3C4B1968F7E5A02D30C}
+machines:
+  - name: web01
+    tentacle: https://web01.internal
+    thumbprint: 54C0A1B2C3D4E5F60718293A4B5C6D7E8F90219D
+    octopus: [production, staging]
+    port: 11001
+  - name: web02
+    tentacle: https://web02.internal:10955
+    thumbprint: 64C0A1B2C3D4E5F60718293A4B5C6D7E8F90219D
+    octopus: staging
+    port: 10.0.0.7:11002
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> IdentityStore:
+    (tmp_path / "relay.yaml").write_text(TEXT)
+    return IdentityStore(tmp_path / "state", lambda *_: None, lambda _: None)
+
+
+def run(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["machines", *arguments, "--config", str(folder / "relay.yaml")])
+
+
+def test_all_in_a_table(tmp_path, store):
+    web01, production, staging = store.machine("web01"), store.octopus("production"), store.octopus("staging")
+    done = run(tmp_path, "--address", "Relay.Corp")
+    assert (done.exit_code, done.stderr) == (0, "")
+    heading, *rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in done.stdout.splitlines()]
+    assert heading == ["MACHINE", "URL IN OCTOPUS", "THUMBPRINT IN OCTOPUS", "TENTACLE", "WHICH HAS TO TRUST"]
+    assert rows == [
+        [
+            "web01",
+            "https://relay.corp:11001/",
+            str(web01.thumbprint),
+            "https://web01.internal:10933/",
+            f"{production.thumbprint}, {staging.thumbprint}",
+        ],
+        [
+            "web02",
+            "https://relay.corp:11002/",
+            "not made yet: `relay-tentacle identity new` makes it",
+            "https://web02.internal:10955/",
+            str(staging.thumbprint),
+        ],
+    ]
+
+
+def test_one_of_them_in_the_words_of_octopus(tmp_path, store):
+    web01, production, staging = store.machine("web01"), store.octopus("production"), store.octopus("staging")
+    done = run(tmp_path, "web01", "--address", "relay.corp")
+    assert (done.exit_code, done.stderr) == (0, "")
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert "In Octopus: Infrastructure > Deployment Targets > Add Deployment Target > Listening Tentacle" in lines
+    assert "Hostname      relay.corp" in lines
+    assert "Port          11001" in lines
+    assert f"Thumbprint    {web01.thumbprint}" in lines
+    assert "Tentacle URL  https://relay.corp:11001/" in lines
+    for program in (r'"C:\Program Files\Octopus Deploy\Tentacle\Tentacle.exe"', "sudo /opt/octopus/tentacle/Tentacle"):
+        start = lines.index(f"{program} configure --trust {production.thumbprint}")
+        assert lines[start + 1 : start + 4] == [
+            f"{program} configure --trust {staging.thumbprint}",
+            f"{program} service --restart",
+            f"{program} show-thumbprint",
+        ]
+    assert "The last command has to print 54C0A1B2C3D4E5F60718293A4B5C6D7E8F90219D:" in lines
+    assert lines[-1] == f"that is what the relay accepts ({tmp_path}/relay.yaml:8)."
+
+
+def test_a_guess_is_said_to_be_one(tmp_path, store):
+    assert "a guess, the name of this host" in run(tmp_path, "web01").stdout
+    assert "a guess" not in run(tmp_path, "web02").stdout
+    assert "is a guess, the name of this host" in run(tmp_path).stdout
+    assert "a guess" not in run(tmp_path, "--address", "relay.corp").stdout
+
+
+def test_what_is_not_there_yet_is_said_and_not_made(tmp_path, store):
+    done = run(tmp_path, "web02")
+    assert (done.exit_code, done.stderr) == (1, "")
+    assert "Thumbprint    not made yet: `relay-tentacle identity new` makes it" in done.stdout
+    assert "The identity of the octopus entry staging, which it has to trust: not made yet" in done.stdout
+    assert "--trust" not in done.stdout
+    assert run(tmp_path).exit_code == 0
+    assert not (tmp_path / "state").exists()
+
+
+def test_what_cannot_be_used_is_told_once(tmp_path, store):
+    store.octopus("staging")
+    store.octopus_file("staging").write_bytes(b"nothing")
+    done = run(tmp_path)
+    assert (done.exit_code, done.stderr.count("staging.pem")) == (1, 1)
+    assert "cannot be used" in done.stdout
+
+
+def test_json(tmp_path, store):
+    web02, staging = store.machine("web02"), store.octopus("staging")
+    first, second = checked_json("machines", run(tmp_path, "--json", "--address", "relay.corp").stdout)
+    assert first["in_octopus"][0]["endpoint"]["Thumbprint"] is None
+    assert [trust["octopus"] for trust in first["tentacle"]["trusts"]] == ["production", "staging"]
+    assert second == {
+        "machine": "web02",
+        "in_octopus": [
+            {
+                "hostname": "relay.corp",
+                "port": 11002,
+                "hostname_is": "given",
+                "endpoint": {
+                    "CommunicationStyle": "TentaclePassive",
+                    "Uri": "https://relay.corp:11002/",
+                    "Thumbprint": str(web02.thumbprint),
+                },
+            }
+        ],
+        "polled": None,
+        "identity": {"file": str(tmp_path / "state" / "machines" / "web02.pem"), "problem": None},
+        "tentacle": {
+            "uri": "https://web02.internal:10955/",
+            "polls": None,
+            "least_connections": None,
+            "pins": ["64C0A1B2C3D4E5F60718293A4B5C6D7E8F90219D"],
+            "trusts": [{"octopus": "staging", "thumbprint": str(staging.thumbprint), "problem": None}],
+        },
+    }
+    [only] = checked_json("machines", run(tmp_path, "web02", "--json").stdout)
+    assert only["in_octopus"][0]["hostname"] == "10.0.0.7"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["web09"], 1, "no machine is named web09. There are: web01, web02."),
+        (["--address", "relay.corp:11001"], 2, "without a port"),
+        (["--address", ""], 2, "'--address': ''"),
+        (["--address", "0.0.0.0"], 2, "not an address of one machine"),
+    ],
+)
+def test_what_is_not_known(tmp_path, store, arguments, code, said):
+    done = run(tmp_path, *arguments)
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(("written", "shown"), [("2001:db8::1", "[2001:db8::1]"), ("[2001:DB8::1]", "[2001:db8::1]")])
+def test_addresses_of_ipv6(tmp_path, store, written, shown):
+    assert f"https://{shown}:11001/" in run(tmp_path, "--address", written).stdout
+
+
+POLLING = """\
+relay: {name: dc-east, state: state}
+octopus:
+  - {name: production, thumbprint: 7E5A02D3C4B1968F7E5A02D3C4B1968F7E5A02F1, nodes: [https://octopus-1, https://octopus-2]}
+  - {name: staging, thumbprint: 2B91D3C4B1968F7E5A02D3C4B1968F7E5A02D30C}
+back: {listen: 10943, octopus: staging}
+machines:
+  - name: kiosk7
+    tentacle: poll://SQ-7Q2M4Z/
+    thumbprint: 54C0A1B2C3D4E5F60718293A4B5C6D7E8F90219D
+    octopus: production
+    front: polling
+  - name: web02
+    tentacle: https://web02.internal
+    thumbprint: 64C0A1B2C3D4E5F60718293A4B5C6D7E8F90219D
+    octopus: production
+    port: 11002
+    front: polling
+"""
+
+
+def test_polling_on_both_sides(tmp_path, store):
+    (tmp_path / "relay.yaml").write_text(POLLING)
+    kiosk, staging = store.machine("kiosk7"), store.octopus("staging")
+    done = run(tmp_path, "kiosk7", "--address", "relay.corp")
+    assert (done.exit_code, done.stderr) == (0, "")
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert "Endpoint.CommunicationStyle  TentacleActive" in lines
+    assert "Endpoint.Uri                 poll://sq-7q2m4z/" in lines
+    assert f"Endpoint.Thumbprint          {kiosk.thumbprint}" in lines
+    assert "The relay polls https://octopus-1:10943/, https://octopus-2:10943/, each with 1 connection(s)." in lines
+    comms = f"server-comms --thumbprint {staging.thumbprint} --style TentacleActive --host relay.corp --port 10943"
+    assert sum(line.endswith(comms) for line in lines) == 2
+    assert "Let it poll with 2 connections or more, one for each Octopus node: a call of one node then" in lines
+    assert "Listening Tentacle" not in done.stdout
+
+
+def test_polling_in_json_and_in_the_table(tmp_path, store):
+    (tmp_path / "relay.yaml").write_text(POLLING)
+    kiosk, web = checked_json("machines", run(tmp_path, "--json", "--address", "relay.corp").stdout)
+    assert (kiosk["in_octopus"], kiosk["polled"]["endpoint"]["Uri"]) == ([], "poll://sq-7q2m4z/")
+    assert [kiosk["tentacle"][key] for key in ("uri", "polls", "least_connections")] == [
+        "poll://sq-7q2m4z/",
+        "https://relay.corp:10943",
+        2,
+    ]
+    assert [trust["octopus"] for trust in kiosk["tentacle"]["trusts"]] == ["staging"]
+    assert (len(web["in_octopus"]), web["polled"]["endpoint"]["Uri"], web["tentacle"]["polls"]) == (1, None, None)
+    made = store.subscription("web02")
+    table = run(tmp_path, "--address", "relay.corp").stdout
+    assert made in table
+    assert "https://relay.corp:11002/" in table
