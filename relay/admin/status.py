@@ -88,6 +88,8 @@ class Status:
         closed = "draining" if controls.draining else "open"
         if table.front:
             yield {"kind": "shared", "address": str(table.front), "machine": None, "state": closed}
+        if table.back:
+            yield {"kind": "back", "address": str(table.back), "machine": None, "state": closed}
         if table.admin:
             yield {"kind": "admin", "address": str(table.admin), "machine": None, "state": "open"}
         for machine in table.machines:

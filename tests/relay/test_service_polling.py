@@ -1,5 +1,6 @@
 """A service whose machines poll, on either side: what reloads and operators do to it. Strict peers; the clock stands still."""
 
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -367,3 +368,12 @@ async def test_a_poller_that_says_nothing_is_looked_for(scene: Scene) -> None:
     await street.ended(caller)
     assert [line["reason"] for line in scene.relay.log("caller refused")] == ["identify-timeout"]
     await street.clean()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_back_door_that_cannot_be_opened_names_its_key(scene: Scene) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        back = Address("127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(StartError, match=r"the door of polling Tentacles: cannot listen on .*`back\.listen`"):
+            scene.reload(scene.kiosk, scene.web, back=back)
+    assert scene.service.back_door == scene.back

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from relay.admin.metrics import Metrics
 from relay.errors import NoSuchNameError
-from relay.outcomes import Outcome, Refusal
+from relay.outcomes import NodeTrouble, Outcome, Refusal
 
 NOW = 1_700_000_000.0
 
@@ -20,7 +20,7 @@ NOW = 1_700_000_000.0
 @dataclass
 class FakeFailure:
     time: float
-    word: Outcome | Refusal
+    word: Outcome | Refusal | NodeTrouble
     detail: str = "no route"
     peer: str = "192.0.2.1:50000"
 
