@@ -140,7 +140,8 @@ class RelayLimitsSection(Section):
         int | None,
         values.count(1_000_000),
         about(
-            "Callers at once. The next one is closed before TLS: refusal `connections`, metric `relay_connections`.",
+            "Callers at once, polling Tentacles among them. The next one is closed before TLS: "
+            "refusal `connections`, metric `relay_connections`.",
             default=RelayLimits().connections,
         ),
     ] = None

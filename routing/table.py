@@ -164,6 +164,11 @@ class Machine:
         """Its Tentacle, as the configuration has it: https://host:port, or poll://id/."""
         return f"https://{self.tentacle}" if self.tentacle else str(self.subscription)
 
+    @property
+    def polls(self) -> int:
+        """How many connections to Octopus nodes the relay keeps for it."""
+        return sum(len(entry.nodes) * entry.node_connections for entry in self.octopus) if self.polled_for else 0
+
     def octopus_of(self, der: bytes) -> Octopus | None:
         """Which of the machine's octopus entries has this certificate (DER). None: deny (design rule 7)."""
         return self.octopus_with(lambda thumbprint: thumbprint.matches(der))
