@@ -67,6 +67,7 @@ class Place:
         doors = free_ports(2)
         self.configuration: dict[str, Any] = {
             "relay": {"name": "test", "state": "state"},
+            "admin": {"listen": "none"},
             "octopus": [octopus_entry("production", "octopus", face="")],
             "machines": [
                 {
