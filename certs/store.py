@@ -2,12 +2,15 @@
 
     FOLDER/machines/web01.pem         what Octopus sees for the machine web01
     FOLDER/octopus/production.pem     what Tentacles see for the octopus entry production
+    FOLDER/subscriptions/web01        the subscription id with which the relay polls Octopus for the machine web01
 
 A provisioned identity is a file elsewhere, which the operator made: it is read and never written. Others than its owner may
 be allowed to read it, as with the secrets that Kubernetes mounts; that is worth a warning.
 """
 
 import re
+import secrets
+import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +29,9 @@ COMMON_NAMES: Final[dict[Folder, str]] = {"machines": "Octopus Tentacle", "octop
 # While a restore puts folders in place, this is there. What is in the folder then may be half of two sets of identities.
 RESTORING: Final = "restoring"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+_ID_LETTERS: Final = string.ascii_lowercase + string.digits  # as Tentacles make theirs (wire.md 6.1)
+_ID_LENGTH: Final = 20
+_SUBSCRIPTION = re.compile(r"poll://[a-z0-9][a-z0-9._-]{0,62}/")
 _PFX_SUFFIXES = (".pfx", ".p12")
 
 
@@ -60,6 +66,32 @@ class IdentityStore:
     def octopus(self, name: str, provisioned: Provisioned | None = None) -> Identity:
         """What Tentacles see for this octopus entry. Made on first use, unless `provisioned` names a file."""
         return self._get("octopus", name, provisioned)
+
+    def subscription(self, name: str) -> str:
+        """The id with which the relay polls Octopus for this machine, poll://ID/. Made on first use."""
+        found = self.find_subscription(name)
+        if found is None:
+            path = self._file("subscriptions", name)
+            made = f"poll://{''.join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))}/"
+            self._make_folders("subscriptions")
+            if write_private(path, f"{made}\n".encode(), replace=False):
+                return made
+            found = self.find_subscription(name) or ""
+        return found
+
+    def find_subscription(self, name: str) -> str | None:
+        """The same, None if it was not made yet."""
+        path = self._file("subscriptions", name)
+        data = read_private(path) if path.parent.exists() else None
+        if data is None:
+            return None
+        found = data.decode("ascii", "replace").strip()
+        if not _SUBSCRIPTION.fullmatch(found):
+            raise CertificateError(
+                f"{path}: not a subscription id. Restore poll://ID/ as Octopus has it for {name}, or delete the file: the "
+                "relay then makes another one, which Octopus has to be told."
+            )
+        return found
 
     def find_machine(self, name: str) -> Identity | None:
         """The machine's own identity, None if it was not made yet."""
@@ -137,15 +169,18 @@ class IdentityStore:
         return identity
 
     def _path(self, kind: Folder, name: str) -> Path:
+        return self._file(kind, name).with_name(f"{name}.pem")
+
+    def _file(self, folder: str, name: str) -> Path:
         # The names are checked where they are declared; here they become part of a path, so they are checked again.
         if not _SAFE_NAME.fullmatch(name):
             raise CertificateError(
                 f"{name[:64]!r}: not a name for an identity. "
                 "Use up to 64 letters, digits, dots, dashes and underscores, and no dot or dash in front."
             )
-        return self._folder / kind / f"{name}.pem"
+        return self._folder / folder / name
 
-    def _make_folders(self, kind: Folder) -> None:
+    def _make_folders(self, kind: str) -> None:
         private_folder(self._folder)
         private_folder(self._folder / kind)
 

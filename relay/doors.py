@@ -1,4 +1,5 @@
-"""Every door of the relay: one for each machine that has a port, and the shared one, where the SNI name says which is meant.
+"""Every door of the relay: one for each machine that has a port, the shared one, where the SNI name says which is meant, and
+the one of polling Tentacles.
 
 A door whose address stays is never closed, whoever it leads to by a new table: no caller is refused on the way.
 """
@@ -20,6 +21,7 @@ from routing.decide import Denied, machine_at
 from routing.table import Machine, Table
 
 SHARED: Final = ""  # in the place of a machine's name
+BACK: Final = "back:"  # so is this, which is no name either
 _REMEDIES: Final = {
     errno.EADDRINUSE: "Free the port, or write another one in `{key}`.",
     errno.EADDRNOTAVAIL: "This host does not have that address: write one that it has in `{key}`, or the port alone.",
@@ -38,6 +40,10 @@ class Directory(House, Protocol):
     @property
     def hosts(self) -> Mapping[str, Machine]:
         """By SNI name."""
+
+    @property
+    def entrance(self) -> Route:
+        """Where polling Tentacles come in."""
 
 
 @dataclass
@@ -67,13 +73,13 @@ class Doors:
         self._doors: dict[str, Door] = {}
 
     def of(self, owner: str) -> Door | None:
-        """The machine's, or the SHARED one."""
+        """The machine's, the SHARED one, or the one at the BACK."""
         return self._doors.get(owner)
 
     @property
     def machines(self) -> dict[str, tuple[str, int]]:
         """Where each machine's own door listens."""
-        return {owner: door.address for owner, door in self._doors.items() if owner != SHARED}
+        return {owner: door.address for owner, door in self._doors.items() if _machine(owner)}
 
     # ---- another table ----------------------------------------------------------------------------------------------
 
@@ -82,6 +88,8 @@ class Doors:
         wanted = {machine.name: machine.door for machine in table.machines if machine.door}
         if table.front:
             wanted[SHARED] = table.front
+        if table.back:
+            wanted[BACK] = table.back
         open_at = {door.asked: door for door in self._doors.values() if door.asked.port}
         plan = Plan(self._commit)
         for owner, address in wanted.items():
@@ -105,10 +113,10 @@ class Doors:
         before = self._doors
         self._doors = {}
         for owner, door in plan.kept.items():
-            door.lead(owner, self._guide(owner))
+            door.lead(_machine(owner), self._guide(owner))
             self._doors[owner] = door
         for owner, (address, sock) in plan.opened.items():
-            self._doors[owner] = Door(self._loop, sock, address, owner, self._guide(owner), self._directory)
+            self._doors[owner] = Door(self._loop, sock, address, _machine(owner), self._guide(owner), self._directory)
         staying = set(map(id, plan.kept.values()))
         for door in before.values():
             if id(door) not in staying:
@@ -119,6 +127,8 @@ class Doors:
     def _guide(self, owner: str) -> Guide:
         if owner == SHARED:
             return self._by_name
+        if owner == BACK:
+            return lambda hello: self._directory.entrance
         return lambda hello: self._directory.routes[owner]
 
     def _by_name(self, hello: ClientHello) -> Route | SentAway:
@@ -135,7 +145,13 @@ class Doors:
             door.stop(RELAY_DRAINS)
 
 
+def _machine(owner: str) -> str:
+    """Whose door it is; empty where it is no machine's."""
+    return "" if owner in (SHARED, BACK) else owner
+
+
 def _cannot_open(owner: str, address: Address, error: OSError) -> StartError:
-    what, key = ("the shared door", "front.listen") if owner == SHARED else (f"machine {owner}", "port")
+    others = {SHARED: ("the shared door", "front.listen"), BACK: ("the door of polling Tentacles", "back.listen")}
+    what, key = others.get(owner, (f"machine {owner}", "port"))
     remedy = _REMEDIES.get(error.errno or 0, _OTHER_REMEDY).format(key=key)
     return StartError(f"{what}: cannot listen on {address}: {error.strerror or error}. {remedy}")

@@ -1,6 +1,7 @@
 """The identities that the running relay shows, and the TLS contexts for them, which are made when they are first used.
 
-A machine's faces Octopus, an octopus entry's faces the Tentacles.
+A machine's faces Octopus, an octopus entry's faces the Tentacles. So do the subscription ids that the relay makes, and the
+credentials of proxies: what is in files, and is part of how the relay is known.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,26 +12,45 @@ from OpenSSL import SSL
 from certs.contexts import client_context, server_context
 from certs.identity import Identity
 from certs.store import IdentityStore
-from routing.table import Machine, Octopus, Table
+from relay.errors import StartError
+from relay.transport.proxy import Proxy, ProxyCredentialsError, read_credentials
+from routing.table import HttpProxy, Machine, Octopus, Table
+
+Make = Callable[[Identity], SSL.Context]
 
 
 class Faces:
     """Of one routing table: complete, and replaced only as a whole."""
 
-    def __init__(self, machines: "_Side", octopus: "_Side") -> None:
+    def __init__(
+        self,
+        machines: "_Side",
+        octopus: "_Side",
+        back: str | None = None,
+        subscriptions: Mapping[str, str] | None = None,
+        proxies: Mapping[str, Proxy] | None = None,
+    ) -> None:
+        """back: the octopus entry whose identity polling Tentacles see."""
         self._machines = machines
         self._octopus = octopus
+        self._back = back
+        self._subscriptions = dict(subscriptions or {})
+        self._proxies = dict(proxies or {})
 
     @classmethod
     def read(cls, table: Table, store: IdentityStore, before: "Faces | None" = None) -> "Faces":
         """Reads all of them, and makes those that are missing. Touches no reactor, so it may run in a thread.
 
         before: what is shown now; its contexts go on in use where the certificate is the same. Raises CertificateError for a
-        file that cannot be used, and for an identity that OpenSSL would refuse to the first caller.
+        file that cannot be used, and for an identity that OpenSSL would refuse to the first caller; StartError for a file of
+        credentials.
         """
         return cls(
             _Side(server_context, _read(store.machine, table.machines), before._machines if before else None),
             _Side(client_context, _read(store.octopus, table.octopus), before._octopus if before else None),
+            table.back_octopus.name if table.back_octopus else None,
+            {each.name: store.subscription(each.name) for each in table.machines if each.polled_for and not each.subscription},
+            {each.name: _proxy(each.proxy) for each in table.octopus if each.proxy},
         )
 
     def of_machine(self, name: str) -> Identity:
@@ -41,6 +61,14 @@ class Faces:
         """What Tentacles see for this octopus entry."""
         return self._octopus.identities[name]
 
+    def subscription(self, machine: str) -> str:
+        """The id with which the relay polls for this machine, where it is one that the relay has made."""
+        return self._subscriptions[machine]
+
+    def proxy(self, octopus: str) -> Proxy | None:
+        """Through which this octopus entry's nodes are dialled."""
+        return self._proxies.get(octopus)
+
     def identities(self) -> Iterator[tuple[str, str, Identity]]:
         """All of them: "machine" or "octopus", whose, and the identity."""
         for kind, side in (("machine", self._machines), ("octopus", self._octopus)):
@@ -49,16 +77,28 @@ class Faces:
 
     def server(self, machine: str) -> SSL.Context:
         """For callers of this machine."""
-        return self._machines.context(machine)
+        return self._machines.context(machine, server_context)
 
     def client(self, octopus: str) -> SSL.Context:
         """For dialling Tentacles on behalf of this octopus entry."""
-        return self._octopus.context(octopus)
+        return self._octopus.context(octopus, client_context)
+
+    def polling(self, machine: str) -> SSL.Context:
+        """For polling Octopus on behalf of this machine."""
+        return self._machines.context(machine, client_context)
+
+    def entrance(self) -> SSL.Context:
+        """For Tentacles that poll the relay."""
+        assert self._back, "there is no door where they could come in"
+        return self._octopus.context(self._back, server_context)
 
     def same(self, before: "Faces", machine: Machine) -> bool:
         """Whether nobody can tell from certificates that the machine is served by these and not by those."""
-        return self.same_to_callers(before, machine.name) and all(
-            self.same_to_tentacles(before, octopus.name) for octopus in machine.octopus
+        return (
+            self.same_to_callers(before, machine.name)
+            and all(self.same_to_tentacles(before, octopus.name) for octopus in machine.octopus)
+            and (machine.tentacle is not None or self.same_to_pollers(before))
+            and (not machine.polled_for or self._same_to_nodes(before, machine))
         )
 
     def same_to_callers(self, before: "Faces", machine: str) -> bool:
@@ -67,15 +107,25 @@ class Faces:
     def same_to_tentacles(self, before: "Faces", octopus: str) -> bool:
         return self._octopus.identities.get(octopus) == before._octopus.identities.get(octopus)
 
+    def same_to_pollers(self, before: "Faces") -> bool:
+        """Whether polling Tentacles see the same identity."""
+        return self._of_back == before._of_back
+
+    @property
+    def _of_back(self) -> Identity | None:
+        return self._octopus.identities.get(self._back) if self._back else None
+
+    def _same_to_nodes(self, before: "Faces", machine: Machine) -> bool:
+        return self._subscriptions.get(machine.name) == before._subscriptions.get(machine.name) and all(
+            self.proxy(octopus.name) == before.proxy(octopus.name) for octopus in machine.octopus
+        )
+
 
 class _Side:
     """The identities that face one side."""
 
-    def __init__(
-        self, make: Callable[[Identity], SSL.Context], identities: Mapping[str, Identity], before: "_Side | None"
-    ) -> None:
-        self._make: Final = make
-        self._contexts: dict[str, SSL.Context] = {}
+    def __init__(self, make: Make, identities: Mapping[str, Identity], before: "_Side | None") -> None:
+        self._contexts: dict[tuple[str, Make], SSL.Context] = {}
         self.identities: Final = dict(identities)
         for name, identity in identities.items():
             known = before.identities.get(name) if before else None
@@ -83,14 +133,24 @@ class _Side:
                 make(identity)  # only to know now whether OpenSSL takes it
                 continue
             self.identities[name] = known  # the same object: 10,000 of them are compared in no time, and kept once
-            if name in before._contexts:
-                self._contexts[name] = before._contexts[name]
+            for key in ((name, server_context), (name, client_context)):
+                if key in before._contexts:
+                    self._contexts[key] = before._contexts[key]
 
-    def context(self, name: str) -> SSL.Context:
-        found = self._contexts.get(name)
+    def context(self, name: str, make: Make) -> SSL.Context:
+        found = self._contexts.get((name, make))
         if found is None:
-            found = self._contexts[name] = self._make(self.identities[name])
+            found = self._contexts[name, make] = make(self.identities[name])
         return found
+
+
+def _proxy(declared: HttpProxy) -> Proxy:
+    """Raises StartError."""
+    try:
+        credentials = read_credentials(declared.credentials) if declared.credentials else ""
+    except ProxyCredentialsError as error:
+        raise StartError(f"proxy_credentials: {error}") from error
+    return Proxy(declared.address.host, declared.address.port, credentials)
 
 
 def _read(get: Callable[..., Identity], entries: Iterable[Machine | Octopus]) -> dict[str, Identity]:

@@ -12,7 +12,9 @@ from relay.identities import Found
 from routing.addresses import WILDCARDS, Address
 from routing.table import Machine, Table
 
-STYLE: Final = "TentaclePassive"  # CommunicationStyle of a listening Tentacle, in Octopus's REST API
+# CommunicationStyle of a listening and of a polling Tentacle, in Octopus's REST API.
+STYLE: Final = "TentaclePassive"
+POLLING_STYLE: Final = "TentacleActive"
 
 Source = Literal["declared", "given", "guessed"]
 
@@ -31,13 +33,31 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
+class Polling:
+    """How Octopus has the machine where the relay polls.
+
+    uri: its subscription id; None: not made yet. connections: to each of the nodes.
+    """
+
+    uri: str | None
+    nodes: tuple[Address, ...]
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
 class Instructions:
-    """identity: what Octopus will see. trusts: what the Tentacle has to trust, for each octopus entry."""
+    """identity: what Octopus will see. trusts: what the Tentacle has to trust: for each octopus entry, or at back.listen.
+
+    back: where a polling Tentacle has to poll. connections: with how many it should, at least.
+    """
 
     machine: Machine
     ways: tuple[Way, ...]
     identity: Found
     trusts: tuple[Found, ...]
+    polling: Polling | None = None
+    back: Way | None = None
+    connections: int = 1
 
 
 def own_name() -> str:
@@ -66,8 +86,23 @@ class Guide:
             machine,
             tuple(self._ways(machine)),
             identities.look(self._store, identities.Entry("machine", machine.name, machine.identity)),
-            tuple(self._octopus(octopus.name) for octopus in machine.octopus),
+            tuple(self._octopus(octopus) for octopus in self._trusted(machine)),
+            self._polling(machine),
+            self._port_door(self._table.back) if self._table.back and not machine.tentacle else None,
+            max(1, *(len(octopus.nodes) for octopus in machine.octopus)) if machine.polled_for else 1,
         )
+
+    def _trusted(self, machine: Machine) -> list[str]:
+        if machine.tentacle is None and self._table.back_octopus:
+            return [self._table.back_octopus.name]
+        return [octopus.name for octopus in machine.octopus]
+
+    def _polling(self, machine: Machine) -> Polling | None:
+        if not machine.polled_for:
+            return None
+        nodes = tuple(node for octopus in machine.octopus for node in octopus.nodes)
+        connections = max(octopus.node_connections for octopus in machine.octopus if octopus.nodes)
+        return Polling(machine.subscription or self._store.find_subscription(machine.name), nodes, connections)
 
     def _facing_tentacles(self, name: str) -> Found:
         return identities.look(self._store, identities.entry(self._table, name, "octopus"))

@@ -23,6 +23,8 @@ class Outcome(Word):
     NOT_TRUSTED = "not-trusted"  # it closed before MX-SERVER: it does not trust the relay, or is stopping
     QUEUE_TIMEOUT = "queue-timeout"  # every connection to the Tentacle was busy for all of `ready`
     READY_TIMEOUT = "ready-timeout"  # it was not ready within `ready`
+    NO_POLLER = "no-poller"  # the Tentacle polls the relay, and did not within `ready`
+    QUEUE_FULL = "queue-full"  # too many calls wait already for this polling Tentacle
     DESCRIPTORS = "descriptors"  # the relay has no file descriptor left
     CALLER_LEFT = "caller-left"  # the caller closed before it sent a request
     CALLER_SILENT = "caller-silent"  # the Tentacle was ready, and no request came within `front_idle`
@@ -62,6 +64,28 @@ class Refusal(Word):
     MACHINE_DRAINED = "machine-drained"  # by an operator, until it is resumed
     NO_NAME = "no-name"  # at the shared door, without the SNI name that says which machine is meant
     UNKNOWN_NAME = "unknown-name"  # at the shared door, with a name that is no machine's host
+
+    # Of a polling Tentacle, and closed before MX-SERVER, so that it comes back ever more slowly (wire.md 6.5).
+    UNKNOWN_SUBSCRIPTION = "unknown-subscription"  # no machine has it
+    NOT_OWNER = "not-owner"  # its certificate is not the one of the machine that has the subscription
+    POLLERS = "pollers"  # `limits.connections` of the machine are in
+
+
+class NodeTrouble(Word):
+    """Why the relay does not poll an Octopus node any more, or cannot. Each value is the word that operators see."""
+
+    RESOLVE = "resolve"  # the node's name does not resolve, or that of its proxy
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    CONNECT_TIMEOUT = "connect-timeout"
+    DESCRIPTORS = "descriptors"  # the relay has no file descriptor left
+    PROXY = "proxy"  # the proxy answered something else than 200, or nothing
+    TLS = "tls"  # the handshake failed
+    WRONG_CERTIFICATE = "wrong-certificate"  # what it showed has no pin
+    NOT_TRUSTED = "not-trusted"  # it closed before MX-SERVER: it does not trust the relay, or limits connections
+    SILENT = "silent"  # neither request nor null for 60 s
+    CLOSED = "closed"  # it closed a connection that it had accepted
+    BROKE_PROTOCOL = "broke-protocol"
 
 
 # What strangers, port scanners and load balancers cause all day, and what operators do themselves: no news of a machine.

@@ -7,7 +7,7 @@ from relay.admin.log import Log, Repeats
 from relay.admin.metrics import Metrics
 from relay.call import Call
 from relay.clock import Clock
-from relay.outcomes import TROUBLE, Outcome, Refusal
+from relay.outcomes import TROUBLE, NodeTrouble, Outcome, Refusal
 
 _SHOWN: Final = 40  # unknown members in a line of the log, and characters of each
 _SIDES: Final = {Outcome.CALLER_BROKE: "caller", Outcome.TENTACLE_BROKE: "tentacle"}
@@ -22,6 +22,9 @@ class Reports:
         self._metrics = metrics
         self._repeats = Repeats(clock, log)
         self._unknown_members: set[str] = set()
+        self._polled: set[tuple[str, str, str]] = set()  # nodes that are known to be polled
+        self._troubles = {trouble.value: 0 for trouble in NodeTrouble}
+        metrics.counters("relay_node_troubles", "Connections to Octopus nodes that failed.", "reason", self._troubles)
         self.tick = self._repeats.tick
         self.summarise = self._repeats.summarise
 
@@ -57,4 +60,26 @@ class Reports:
         self._repeats.say(
             ("refused", refusal.value, machine, host), "caller refused", reason=refusal.value, machine=machine or None,
             peer=peer, detail=detail,
+        )  # fmt: skip
+
+    def node_polled(self, machine: str, octopus: str, node: str) -> None:
+        """An Octopus node has accepted a connection. Said once, and again after trouble."""
+        if (machine, octopus, node) not in self._polled:
+            self._polled.add((machine, octopus, node))
+            self._log.info("node polled", machine=machine, octopus=octopus, node=node)
+
+    def node_troubled(self, machine: str, octopus: str, node: str, trouble: NodeTrouble, detail: str) -> None:
+        """A connection to a node could not be had, or has ended."""
+        self._troubles[trouble.value] += 1
+        self._polled.discard((machine, octopus, node))
+        self._repeats.say(
+            ("node", octopus, node, trouble.value), "node not polled", machine=machine, octopus=octopus, node=node,
+            reason=trouble.value, detail=detail,
+        )  # fmt: skip
+
+    def back_down(self, machine: str, octopus: str, outcome: Outcome, detail: str) -> None:
+        """A listening Tentacle cannot be had: no node is polled for it until it can."""
+        self._repeats.say(
+            ("down", machine, octopus, outcome.value), "Tentacle not ready, no node is polled for it", machine=machine,
+            octopus=octopus, outcome=outcome.value, detail=detail,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One machine as it is served: the callers who came for it, and its connections to the Tentacle.
+"""One machine as it is served: the callers who came for it, its polls of Octopus, and its connections to the Tentacle.
 
 A route outlives changes of its machine's settings. Calls in flight end under the settings that they began with; callers go on
 under the new ones where they are still trusted and would find the same door, and else close behind their call.
@@ -11,24 +11,23 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from relay.backs.listening import ListeningBack
+from relay.backs.polling import PollingBack
 from relay.call import Call
 from relay.clock import Clock
 from relay.exchange import Back
 from relay.faces import Faces
 from relay.fronts.listening import ListeningFront
 from relay.load import Load
-from relay.outcomes import MACHINE_DRAINS, NOISE, SERVED, TROUBLE, Outcome, Refusal, SentAway
+from relay.outcomes import MACHINE_DRAINS, NOISE, SERVED, TROUBLE, NodeTrouble, Outcome, Refusal, SentAway
+from relay.polls import House as PollsHouse
+from relay.polls import Polls
 from relay.transport.connection import TLSConnection
 from relay.transport.loop import Loop
 from routing.table import Machine, Octopus
 
 
-class House(Protocol):
+class House(PollsHouse, Protocol):
     """What stands behind all routes."""
-
-    @property
-    def faces(self) -> Faces:
-        """The identities in force."""
 
     def departed(self) -> None:
         """A connection that was admitted is closed."""
@@ -39,13 +38,22 @@ class House(Protocol):
     def refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
         """A caller was turned away, or left."""
 
+    def node_troubled(self, machine: str, octopus: str, node: str, trouble: NodeTrouble, detail: str) -> None:
+        """A connection to a node could not be had, or has ended. It is dialled again."""
+
+    def back_down(self, machine: str, octopus: str, outcome: Outcome, detail: str) -> None:
+        """The Tentacle cannot be had, so no node is polled for it until it can."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A call that failed, or a caller that was refused. time: unix, seconds; word: how it ended, or why."""
+    """A call that failed, a caller that was refused, or a node or Tentacle that could not be had.
+
+    time: unix, seconds; word: how it ended, or why; peer: the caller or the node.
+    """
 
     time: float
-    word: Outcome | Refusal
+    word: Outcome | Refusal | NodeTrouble
     detail: str
     peer: str
 
@@ -57,14 +65,21 @@ class Route:
         self._loop = loop
         self._house = house
         self._backs: dict[str, ListeningBack] = {}  # by octopus entry
-        self._retired: list[ListeningBack] = []  # with the last exchanges of earlier settings
+        self._retired: list[ListeningBack | PollingBack] = []  # with the last exchanges of earlier settings
         self._fronts: set[ListeningFront] = set()
         self._served_at: float | None = None  # the reactor's clock
         self.clock: Clock = loop.reactor
         self.machine = machine
+        self.own_back: PollingBack | None = None if machine.tentacle else PollingBack(loop.reactor, machine)
+        """The polling Tentacle's, for calls of every Octopus; None where it listens."""
+        self._polls = Polls(loop, self, house)
         self.last_failure: Failure | None = None
         self.barred: SentAway | None = None
         """Why whoever comes is sent away, while that is so."""
+
+    def start(self) -> None:
+        """Polls Octopus, if it is to."""
+        self._polls.renew()
 
     # ---- what doors and fronts ask and say --------------------------------------------------------------------------
 
@@ -78,6 +93,8 @@ class Route:
 
     def back(self, octopus: Octopus) -> Back:
         """Where the machine's Tentacle is had from, for calls of this Octopus."""
+        if self.own_back is not None:
+            return self.own_back
         back = self._backs.get(octopus.name)
         if back is None:
             context = self._house.faces.client(octopus.name)
@@ -100,6 +117,14 @@ class Route:
     def left(self, front: ListeningFront) -> None:
         self._fronts.discard(front)
 
+    def node_troubled(self, octopus: str, node: str, trouble: NodeTrouble, detail: str) -> None:
+        self.last_failure = Failure(time.time(), trouble, detail, node)
+        self._house.node_troubled(self.machine.name, octopus, node, trouble, detail)
+
+    def back_down(self, octopus: str, outcome: Outcome, detail: str) -> None:
+        self.last_failure = Failure(time.time(), outcome, detail, self.machine.uri)
+        self._house.back_down(self.machine.name, octopus, outcome, detail)
+
     # ---- how it is --------------------------------------------------------------------------------------------------
 
     @property
@@ -110,7 +135,17 @@ class Route:
     @property
     def in_flight(self) -> int:
         """Exchanges that have begun and not ended."""
-        return sum(front.busy for front in self._fronts)
+        return sum(front.busy for front in self._fronts) + self._polls.busy
+
+    @property
+    def pollers(self) -> int:
+        """Connections of its Tentacle, where that polls the relay."""
+        return sum(len(back) for back in self._all_backs() if isinstance(back, PollingBack))
+
+    @property
+    def polls(self) -> int:
+        """Connections with which the relay polls Octopus, those that nodes have accepted."""
+        return self._polls.standing
 
     @property
     def back_connections(self) -> int:
@@ -137,8 +172,8 @@ class Route:
         """When a reply was last delivered whole, unix, seconds."""
         return None if self._served_at is None else time.time() - (self.clock.seconds() - self._served_at)
 
-    def _all_backs(self) -> list[ListeningBack]:
-        return [*self._backs.values(), *self._retired]
+    def _all_backs(self) -> list[ListeningBack | PollingBack]:
+        return [*self._backs.values(), *([self.own_back] if self.own_back is not None else []), *self._retired]
 
     # ---- a reload ---------------------------------------------------------------------------------------------------
 
@@ -153,6 +188,13 @@ class Route:
         for name in list(self._backs):
             if not (_same_tentacle(before, machine, name) and faces.same_to_tentacles(faces_before, name)):
                 self._retire(name, ListeningBack.retire)
+        if not (self.own_back is not None and _same_pollers(before, machine) and faces.same_to_pollers(faces_before)):
+            self._retire_own(PollingBack.retire)
+            self.own_back = None if machine.tentacle else PollingBack(self.clock, machine)
+        if self.own_back is not None:
+            self.own_back.machine = machine
+        if not self.barred:
+            self._polls.renew()
         closed = self.cut_untrusted(cut) if cut else 0
         stays = _same_door(before, machine) and faces.same_to_callers(faces_before, machine.name)
         for front in list(self._fronts):
@@ -165,43 +207,63 @@ class Route:
         fronts = [front for front in self._fronts if not front.trusted or front.holds(pinless)]
         for front in fronts:
             front.cut(why)
-        return len(fronts)
+        return len(fronts) + self._polls.cut_untrusted(why, pinless)
 
     def _retire(self, octopus: str, how: Callable[[ListeningBack], None]) -> None:
         back = self._backs.pop(octopus)
         how(back)
         self._retired.append(back)
 
+    def _retire_own(self, how: Callable[[PollingBack], None]) -> None:
+        back, self.own_back = self.own_back, None
+        if back is not None:
+            how(back)
+            self._retired.append(back)
+
     # ---- what operators do ------------------------------------------------------------------------------------------
 
     def drain(self, why: SentAway) -> None:
         """Sends away whoever comes; those without a call go now, the others after it."""
         self.barred = why
+        self._polls.drain()
+        picked_up = self._polls.busy > 0  # these calls have begun, though they may still wait for the Tentacle
         for name in list(self._backs):  # before the fronts: none dials for a caller that is about to be closed
-            self._retire(name, ListeningBack.stop)
-        for back in self._retired:
-            back.stop()
+            self._retire(name, ListeningBack.retire if picked_up else ListeningBack.stop)
+        if why is not MACHINE_DRAINS:  # a machine that is drained has its Tentacle back at once when it is resumed
+            self._retire_own(PollingBack.retire if picked_up else PollingBack.stop)
+        if not picked_up:
+            for back in self._retired:
+                back.stop()
         for front in list(self._fronts):
             front.drain(why)
 
     def resume(self) -> None:
-        """Lets callers in again."""
+        """Lets callers in, and polls, again."""
         self.barred = None
+        self._polls.renew()
 
     @property
     def drained(self) -> bool:
         """By an operator."""
         return self.barred is MACHINE_DRAINS
 
-    def cut(self, why: str, octopus: str | None = None) -> int:
-        """Closes every connection at once, or those of one octopus entry; how many callers' there were."""
+    def cut(self, why: str, octopus: str | None = None, again: bool = True) -> int:
+        """Closes every connection at once, or those of one octopus entry; how many with Octopus there were.
+
+        again: whoever was polled is polled again.
+        """
+        polls = self._polls.cut(why, octopus)
         for name in list(self._backs):  # before the fronts, as in drain(); whoever comes next gets a new pool
             if octopus in (None, name):
                 self._retire(name, ListeningBack.stop)
         fronts = [front for front in self._fronts if octopus in (None, front.octopus)]
         for front in fronts:
             front.cut(why)
-        return len(fronts)
+        if self.own_back is not None and octopus is None:
+            self.own_back.close_idle()
+        if again and not self.barred:
+            self._polls.renew()
+        return len(fronts) + polls
 
     # ---- time, and the end ------------------------------------------------------------------------------------------
 
@@ -209,16 +271,18 @@ class Route:
         """Looks for whoever has waited too long, and forgets pools that are empty; to be called now and then."""
         for front in list(self._fronts):
             front.check(now, identify)
+        self._polls.check(now)
         if self._retired:
             self._retired = [back for back in self._retired if len(back) or back.waiting]
 
     @property
     def empty(self) -> bool:
         """Nobody is there any more."""
-        return not self._fronts and not self.back_connections
+        return not self._fronts and not len(self._polls) and not self.back_connections
 
     def stop(self) -> None:
         """Everybody goes now."""
+        self._polls.stop()
         for back in self._all_backs():
             back.stop()
         for front in list(self._fronts):
@@ -230,6 +294,16 @@ def _same_tentacle(before: Machine, after: Machine, octopus: str) -> bool:
     return any(entry.name == octopus for entry in after.octopus) and (
         (before.tentacle, before.thumbprints, before.limits, before.timeouts)
         == (after.tentacle, after.thumbprints, after.limits, after.timeouts)
+    )
+
+
+def _same_pollers(before: Machine, after: Machine) -> bool:
+    """Whether a polling Tentacle's connection could have been made by either settings."""
+    return (before.tentacle, before.subscription, before.thumbprints, before.limits) == (
+        after.tentacle,
+        after.subscription,
+        after.thumbprints,
+        after.limits,
     )
 
 

@@ -5,20 +5,25 @@ import difflib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from random import Random
 from typing import Final
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 
 from certs.store import IdentityStore
 from relay.admin.access_log import AccessLog
 from relay.admin.log import Log
 from relay.admin.metrics import Metrics
+from relay.backs.entrance import PollingEntrance
+from relay.backs.polling import PollingBack
 from relay.clock import Reactor, Timer
-from relay.doors import SHARED, Doors
+from relay.doors import BACK, SHARED, Doors
 from relay.errors import NoSuchNameError, StartError
 from relay.faces import Faces
+from relay.fronts.dials import DialGate
 from relay.load import Load
-from relay.outcomes import MACHINE_DRAINS, MACHINE_GONE, RELAY_DRAINS
+from relay.outcomes import MACHINE_DRAINS, MACHINE_GONE, RELAY_DRAINS, Refusal
 from relay.reload import Changes, Follower, Step, compare
 from relay.reports import Reports
 from relay.route import Failure, Route
@@ -50,14 +55,19 @@ class RelayService:
         self._metrics = metrics
         self._reports = reports = Reports(reactor, log, access_log, metrics)
         self.ended, self.refused, self.starved = reports.ended, reports.refused, reports.starved
+        self.node_polled, self.node_troubled, self.back_down = reports.node_polled, reports.node_troubled, reports.back_down
+        self.dials = DialGate(reactor)
+        self.random = Random()  # noqa: S311 (of pauses, and of nothing secret)
         self._routes: dict[str, Route] = {}
         self._leaving: list[Route] = []  # removed by a reload, with calls in flight
         self._followers: list[Follower] = []
         self._connections = 0
+        self._open_polls = 0  # connections to nodes, until their descriptors are free
         self._timer: Timer | None = None
         self._empty: Deferred[None] | None = None
         self._loop: Loop | None = None
         self._doors: Doors | None = None
+        self._entrance: PollingEntrance | None = None
         self.table = table
         self.faces = Faces.read(table, store)
         self.started = 0.0
@@ -76,15 +86,20 @@ class RelayService:
             loop.stop()
             raise
         self._loop, self._doors = loop, doors
+        self._entrance = PollingEntrance(loop, self._context_at_entrance, self)
         self._routes = {machine.name: Route(loop, machine, self) for machine in self.table.machines}
         plan.commit()
         self._metrics.declare(self._routes)
+        for route in self._routes.values():
+            route.start()
         self._say_doors(self._routes)
         self.started = time.time()
         self._timer = self._reactor.callLater(CHECK_EVERY, self._check)
         self._metrics.gauge("relay_connections", "Callers' connections that are open.", lambda: self._connections)
         self._metrics.gauge("relay_exchanges_in_flight", "Exchanges that have begun and not ended.", self._in_flight)
         self._metrics.gauge("relay_back_connections", "Connections to Tentacles.", self._back_connections)
+        self._metrics.gauge("relay_pollers", "Connections of polling Tentacles.", self._pollers)
+        self._metrics.gauge("relay_polls", "Connections that poll Octopus.", self._polls)
         self._metrics.counter("relay_handshakes", "TLS handshakes begun with callers.", lambda: loop.gate.begun)
         self._metrics.counter(
             "relay_handshakes_delayed", "TLS handshakes with callers that had to wait.", lambda: loop.gate.delayed
@@ -100,6 +115,12 @@ class RelayService:
     def _back_connections(self) -> int:
         return sum(route.back_connections for route in self._all_routes())
 
+    def _pollers(self) -> int:
+        return sum(route.pollers for route in self._all_routes())
+
+    def _polls(self) -> int:
+        return sum(route.polls for route in self._all_routes())
+
     @property
     def doors(self) -> dict[str, tuple[str, int]]:
         """Where each machine's own door listens."""
@@ -109,6 +130,12 @@ class RelayService:
     def shared_door(self) -> tuple[str, int] | None:
         """Where the shared door listens, if there is one."""
         door = self._doors.of(SHARED) if self._doors else None
+        return door.address if door else None
+
+    @property
+    def back_door(self) -> tuple[str, int] | None:
+        """Where polling Tentacles come in, if there is a door for them."""
+        door = self._doors.of(BACK) if self._doors else None
         return door.address if door else None
 
     # ---- what doors and routes ask and say --------------------------------------------------------------------------
@@ -131,9 +158,38 @@ class RelayService:
         self._connections += 1
         return True
 
+    @property
+    def entrance(self) -> PollingEntrance:
+        assert self._entrance is not None
+        return self._entrance
+
+    def _context_at_entrance(self) -> SSL.Context:
+        return self.faces.entrance()
+
+    def polling_back(self, subscription: str) -> PollingBack | None:
+        machine = self.table.subscriptions.get(subscription)
+        return self._routes[machine.name].own_back if machine else None
+
+    def poller_refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
+        route = self._routes.get(machine)
+        if route:
+            route.refused(refusal, peer, detail)
+        else:
+            self.refused(refusal, machine, peer, detail)
+
+    def poll_opened(self) -> None:
+        self._open_polls += 1
+
+    def poll_closed(self) -> None:
+        self._open_polls -= 1
+        self._check_empty()
+
     def departed(self) -> None:
         self._connections -= 1
-        if not self._connections and self._empty:
+        self._check_empty()
+
+    def _check_empty(self) -> None:
+        if not self._connections and not self._open_polls and self._empty:
             self._reactor.callLater(0, self._emptied)  # its front has yet to hear of its end, and to say how the call ended
 
     def _emptied(self) -> None:
@@ -193,14 +249,15 @@ class RelayService:
         removed = [self._routes.pop(name) for name in changes.removed]
         self._leaving += removed
         if now:
-            closed += sum(route.cut(_CUT_BY_RELOAD) for route in self._leaving)
+            closed += sum(route.cut(_CUT_BY_RELOAD, again=False) for route in self._leaving)
             closed += sum(self._routes[name].cut_untrusted(_CUT_BY_RELOAD) for name in changes.unchanged)
         for route in removed:
             route.drain(MACHINE_GONE)
         changed = set(changes.changed)
         for machine in self.table.machines:
             if machine.name not in self._routes:
-                self._routes[machine.name] = Route(self._loop, machine, self)
+                route = self._routes[machine.name] = Route(self._loop, machine, self)
+                route.start()
             elif machine.name in changed:
                 closed += self._routes[machine.name].change(machine, faces_before, _CUT_BY_RELOAD if now else "")
         return closed
@@ -214,7 +271,8 @@ class RelayService:
                 machine=name,
                 door=str(machine.door) if machine.door else None,
                 host=machine.host,
-                tentacle=str(machine.tentacle),
+                **({"subscription": _subscription(machine, self.faces)} if machine.polled_for else {}),
+                tentacle=str(machine.tentacle or machine.uri),
                 thumbprint_for_octopus=str(self.faces.of_machine(name).thumbprint),
             )
 
@@ -300,6 +358,10 @@ class RelayService:
         """Callers that wait for one of those."""
         return self._route(name).waiting
 
+    def polls(self, name: str) -> int:
+        """Connections with which the relay polls Octopus for it."""
+        return self._route(name).polls
+
     def last_failure(self, name: str) -> Failure | None:
         return self._route(name).last_failure
 
@@ -319,6 +381,7 @@ class RelayService:
         now = self._reactor.seconds()
         for route in self._all_routes():
             route.check(now, self.timeouts.identify)
+        self.entrance.check(now, self.timeouts.identify)
         self._leaving = [route for route in self._leaving if not route.empty]
         self._reports.tick()
 
@@ -343,7 +406,8 @@ class RelayService:
             self._doors.stop()
         for route in self._all_routes():
             route.drain(RELAY_DRAINS)
-        if self._connections:
+        self.entrance.drain()
+        if self._connections or self._open_polls:
             empty = self._empty = Deferred()
             timer = self._reactor.callLater(self.timeouts.drain, self._emptied)
             await empty
@@ -365,6 +429,7 @@ class RelayService:
         self._doors.stop()
         for route in self._all_routes():
             route.stop()
+        self.entrance.drain()
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -378,7 +443,12 @@ def _shown(table: Table, faces: Faces, name: str) -> tuple[object, ...]:
     """What is said of a machine's door."""
     machine = table.machine(name)
     assert machine
-    return machine.door, machine.host, machine.tentacle, faces.of_machine(name)
+    return machine.door, machine.host, machine.uri, faces.of_machine(name), _subscription(machine, faces)
+
+
+def _subscription(machine: Machine, faces: Faces) -> str | None:
+    """What Octopus has to have for it, where the relay polls."""
+    return (machine.subscription or faces.subscription(machine.name)) if machine.polled_for else None
 
 
 def _check_lasting(before: Relay, after: Relay) -> None:

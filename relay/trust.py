@@ -37,7 +37,12 @@ class Trust:
 
 def machines_of(table: Table, octopus: str) -> list[Machine]:
     """The machines whose Tentacles see the identity of this octopus entry."""
-    return [machine for machine in table.machines if any(entry.name == octopus for entry in machine.octopus)]
+    at_back = table.back_octopus.name if table.back_octopus else None
+    return [
+        machine
+        for machine in table.machines
+        if (octopus in (entry.name for entry in machine.octopus) if machine.tentacle else octopus == at_back)
+    ]
 
 
 async def who_trusts(
@@ -70,6 +75,8 @@ async def who_trusts(
 
 
 async def _ask(loop: Loop, machine: Machine, contexts: tuple[SSL.Context, SSL.Context]) -> Trust:
+    if machine.tentacle is None:
+        return Trust(machine, None, None, "its Tentacle polls the relay, and cannot be asked")
     outcome, detail = await _Visit(loop, machine, contexts[0]).end
     if outcome is None:
         return Trust(machine, True)

@@ -8,7 +8,11 @@ from urllib.parse import urlsplit
 from routing.mistakes import WrongValueError
 
 TENTACLE_PORT = 10933
-TENTACLE_REMEDY = "Write https://HOST:PORT, such as https://web01.internal:10933."
+NODE_PORT = 10943
+PROXY_PORT = 80
+TENTACLE_REMEDY = "Write https://HOST:PORT, such as https://web01.internal:10933; or poll://ID/, where it polls the relay."
+NODE_REMEDY = "Write https://HOST:PORT, such as https://octopus-1:10943."
+PROXY_REMEDY = "Write http://HOST:PORT, such as http://proxy.corp:3128."
 DOOR_REMEDY = "Write a port (11001), or an IP address and a port: 127.0.0.1:11001 or '[::1]:11001'."
 ADMIN_REMEDY = "Write a port (9933, of loopback), an IP address and a port: 127.0.0.1:9933 or '[::1]:9933'; or none."
 HOST_REMEDY = "Write the host of the URI that Octopus has for this machine, such as web01.relay.corp."
@@ -24,11 +28,13 @@ _PORT = re.compile(r"[0-9]{1,5}")
 _ANY_PORT = re.compile(r"[0-9]+")
 LOOPBACK = "127.0.0.1"
 FRONT = "front.listen"
+BACK = "back.listen"
 EVERY_IPV4 = str(ipaddress.IPv4Address(0))
 # Hosts of doors that take callers at more than one address.
 WILDCARDS = ("", "::", EVERY_IPV4)
 # Of the JSON schema: coarser than the readers below, and never stricter.
 TENTACLE_PATTERN = r"[Hh][Tt][Tt][Pp][Ss]://[^/?#@\s]+/?"
+PROXY_PATTERN = r"[Hh][Tt][Tt][Pp]://[^/?#@\s]+/?"
 DOOR_PATTERN = r"[0-9]{1,20}|[0-9.]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+(?:%[^\]]+)?\]:[0-9]{1,5}"
 _BRACKETS = re.compile(r"\[([^\]]*)\]:(.*)")
 
@@ -46,26 +52,35 @@ class Address:
 
 def tentacle(text: str) -> Address:
     """The address in a Tentacle's URI (https://host:port; the port may be left out). Raises WrongValueError."""
+    return _uri(text, "https", "a Tentacle listens for https", TENTACLE_PORT, TENTACLE_REMEDY)
+
+
+def node(text: str) -> Address:
+    """The address of an Octopus node's polling port (https://host:port). Raises WrongValueError."""
+    return _uri(text, "https", "Octopus listens for https", NODE_PORT, NODE_REMEDY)
+
+
+def proxy(text: str) -> Address:
+    """The address of an HTTP proxy (http://host:port). Raises WrongValueError."""
+    return _uri(text, "http", "not an HTTP proxy", PROXY_PORT, PROXY_REMEDY)
+
+
+def _uri(text: str, wanted: str, other: str, default: int, remedy: str) -> Address:
     scheme, separator, _ = text.partition("://")
-    if scheme.lower() == "poll" and separator:
-        raise WrongValueError(
-            "polling Tentacles are not supported by this version",
-            "Make this a listening Tentacle and write https://HOST:PORT, or leave the machine out.",
-        )
     if not separator:
-        raise WrongValueError("not a URI", TENTACLE_REMEDY)
-    if scheme.lower() != "https":
-        raise WrongValueError("a Tentacle listens for https", TENTACLE_REMEDY)
+        raise WrongValueError("not a URI", remedy)
+    if scheme.lower() != wanted:
+        raise WrongValueError(other, remedy)
     try:
         uri = urlsplit(text)
         host, port = uri.hostname or "", uri.port
     except ValueError:
-        raise WrongValueError("not a URI with a host and a port from 1 to 65535", TENTACLE_REMEDY) from None
+        raise WrongValueError("not a URI with a host and a port from 1 to 65535", remedy) from None
     if uri.username is not None or uri.path not in ("", "/") or uri.query or uri.fragment:
-        raise WrongValueError("more than a host and a port", TENTACLE_REMEDY)
+        raise WrongValueError("more than a host and a port", remedy)
     if uri.netloc.endswith(":") or port == 0:
-        raise WrongValueError("not a URI with a host and a port from 1 to 65535", TENTACLE_REMEDY)
-    return Address(_host_to_dial(host), TENTACLE_PORT if port is None else port)
+        raise WrongValueError("not a URI with a host and a port from 1 to 65535", remedy)
+    return Address(_host_to_dial(host, remedy), default if port is None else port)
 
 
 def door(text: str, remedy: str = DOOR_REMEDY, host: str = "") -> Address:
@@ -137,15 +152,15 @@ def own_hosts(host: str) -> tuple[str, ...]:
     return (host, *(wildcard for wildcard in WILDCARDS if overlap(host, wildcard)))
 
 
-def _host_to_dial(host: str) -> str:
+def _host_to_dial(host: str, remedy: str) -> str:
     try:
         ip = ipaddress.ip_address(host)
     except ValueError:
         if not host:
-            raise WrongValueError("no host", TENTACLE_REMEDY) from None
-        return _checked_name(host, TENTACLE_REMEDY)
+            raise WrongValueError("no host", remedy) from None
+        return _checked_name(host, remedy)
     if ip.is_unspecified or ip.is_multicast:
-        raise WrongValueError("not an address of one machine", TENTACLE_REMEDY)
+        raise WrongValueError("not an address of one machine", remedy)
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
         raise WrongValueError("an IPv4 address in IPv6 clothes", f"Write {ip.ipv4_mapped} as the host.")
     return str(ip)
@@ -164,7 +179,7 @@ def _checked_name(host: str, remedy: str) -> str:
     if not host.isascii():
         raise WrongValueError("the host name has letters beyond ASCII", "Write its xn-- form, as DNS knows it.")
     if len(host) > _MAX_HOST or not _HOST_NAME.fullmatch(host):
-        raise WrongValueError("not a host name or IP address" if remedy is TENTACLE_REMEDY else "not a host name", remedy)
+        raise WrongValueError("not a host name" if remedy is HOST_REMEDY else "not a host name or IP address", remedy)
     if host.rstrip(".").rpartition(".")[2].isdigit():
         raise WrongValueError("not an IPv4 address, and not a host name either", remedy)
     return host

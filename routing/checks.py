@@ -112,7 +112,7 @@ def _octopus_names(declared: Declaration) -> Iterator[Mistake]:
             if name not in known and complete:
                 key = machine.document.known((*machine.key, "octopus", position))
                 problem = "no entry of the section octopus has this name"
-                yield machine.document.mistake(key, problem, _nearest(name, known), name)
+                yield machine.document.mistake(key, problem, nearest(name, known), name)
         if len(entries) > 1 and machine.is_mapping and "octopus" not in machine.written:
             yield machine.mistake(
                 "octopus",
@@ -128,6 +128,8 @@ def _same_tentacle(machines: list[Entry[MachineSection]]) -> Iterator[Mistake]:
         if not machine.has("tentacle"):
             continue
         address = machine.section.tentacle
+        if isinstance(address, str):  # a polling one: see polling_checks
+            continue
         for thumbprint in pins(machine.section):
             # A dot at the end of a name changes how it is looked up, not whose it is.
             first = owners.setdefault((address.host.rstrip("."), address.port, thumbprint), machine)
@@ -214,7 +216,8 @@ def _pins_key(entry: Entry[OctopusSection] | Entry[MachineSection]) -> str:
     return "thumbprints" if entry.section.thumbprints else "thumbprint"
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
+    """What to write instead of a name that is not known."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"Did you mean {near[0]}?" if near else f"Write one of {_some(known)}."
 

@@ -33,13 +33,16 @@ def check(declared: Declaration) -> Iterator[Mistake]:
     yield from _overlaps(doors)
     yield from _ways_in(declared)
     yield from _hosts(declared.machines)
-    yield from _loops(declared.machines, doors)
+    yield from _loops(declared, doors)
 
 
 def _doors(declared: Declaration) -> Iterator[_Door]:
     front, admin = declared.entry("front", declared.main.front), declared.entry("admin", declared.main.admin)
     if front.has("listen"):
         yield _Door(front, "listen", front.section.listen)
+    back = declared.entry("back", declared.main.back)
+    if back.has("listen"):
+        yield _Door(back, "listen", back.section.listen)
     # A section with mistakes may mean another address than the one where none is written.
     right = (admin.is_mapping or not declared.gives("admin")) and all(map(admin.has, admin.written))
     if admin.section.listen and right:
@@ -70,7 +73,7 @@ def _taken(door: _Door, first: _Door) -> Mistake:
         remedy = "Give each machine its own port, or its own IP address."
     elif not first.entry.has(first.key):
         problem, remedy = "it cannot serve both", "Write another port, or another one in admin.listen; none switches that off."
-    elif "admin" in (door.entry.key[0], first.entry.key[0]):
+    elif {"admin", "back"} & {door.entry.key[0], first.entry.key[0]}:
         problem = "it cannot serve both"
     value = str(door.address).removeprefix(":")
     return door.entry.mistake(door.key, f"{first.seen_from(door.entry)} has this door: {problem}", remedy, value)
@@ -87,8 +90,9 @@ def _ways_in(declared: Declaration) -> Iterator[Mistake]:
                 "Add front: {listen: 10933}, or give the machine a port.",
                 machine.section.host,
             )
-        elif machine.is_mapping and not {"port", "host"} & set(machine.written):
-            yield machine.mistake("port", "missing, and so is host", f"Add port: 11001, or host: with a name at {FRONT}.")
+        elif machine.is_mapping and not {"port", "host", "front"} & set(machine.written):
+            remedy = f"Add port: 11001, or host: with a name at {FRONT}, or front: polling."
+            yield machine.mistake("port", "missing, and so are host and front", remedy)
 
 
 def _hosts(machines: list[Entry[MachineSection]]) -> Iterator[Mistake]:
@@ -103,13 +107,21 @@ def _hosts(machines: list[Entry[MachineSection]]) -> Iterator[Mistake]:
             yield machine.mistake("host", problem, "Give each machine its own name.", host)
 
 
-def _loops(machines: list[Entry[MachineSection]], doors: list[_Door]) -> Iterator[Mistake]:
+def _loops(declared: Declaration, doors: list[_Door]) -> Iterator[Mistake]:
     own = {(door.address.host, door.address.port): door for door in reversed(doors)}
-    for machine in machines:
-        if not machine.has("tentacle"):
-            continue
-        tentacle = machine.section.tentacle
-        door = next((own[host, tentacle.port] for host in own_hosts(tentacle.host) if (host, tentacle.port) in own), None)
-        if door:
+
+    def at(address: Address) -> _Door | None:
+        hosts = own_hosts(address.host)
+        return next((own[host, address.port] for host in hosts if (host, address.port) in own), None)
+
+    for machine in declared.machines:
+        tentacle = machine.section.tentacle if machine.has("tentacle") else ""
+        if not isinstance(tentacle, str) and (door := at(tentacle)):
             whose = f"the relay's own door, {door.seen_from(machine)}: it would call itself"
             yield machine.mistake("tentacle", whose, "Write the address of the Tentacle.", f"https://{tentacle}")
+    for octopus in declared.octopus:
+        for position, node in enumerate(octopus.section.nodes):
+            if door := at(node):
+                key = octopus.document.known((*octopus.key, "nodes", position))
+                whose = f"the relay's own door, {door.seen_from(octopus)}: it would poll itself"
+                yield octopus.document.mistake(key, whose, "Write the address of the Octopus node.", f"https://{node}")

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from certs.passwords import PasswordFile
 from certs.store import Provisioned
-from routing import checks, door_checks, files, reading, yaml_lines
+from routing import checks, door_checks, files, polling_checks, reading, yaml_lines
 from routing.entries import Declaration, Entry
 from routing.merging import given, limits, pins, relay_timeouts, timeouts
 from routing.mistakes import ConfigurationError, WrongValueError
 from routing.schema import Configuration, MachineSection, OctopusSection
-from routing.table import Machine, Octopus, Relay, RelayLimits, Table
+from routing.table import NODE_CONNECTIONS, HttpProxy, Machine, Octopus, Relay, RelayLimits, Table
+from routing.values import POLLING
 
 
 def load(path: Path) -> Table:
@@ -20,7 +21,7 @@ def load(path: Path) -> Table:
     files too; '~' means nothing. It blocks while it reads, and may run in any thread.
     """
     declared = _read(path)
-    mistakes = [*declared.mistakes, *checks.check(declared), *door_checks.check(declared)]
+    mistakes = [*declared.mistakes, *checks.check(declared), *door_checks.check(declared), *polling_checks.check(declared)]
     if mistakes:
         raise ConfigurationError(mistakes, declared.files)
     return _table(declared)
@@ -83,12 +84,15 @@ def _table(declared: Declaration) -> Table:
     folder = declared.document.file.absolute().parent
     main = declared.main
     octopus = {entry.section.name: _octopus(entry, folder) for entry in declared.octopus}
+    back = main.back.listen if "listen" in main.back.model_fields_set else None
     return Table(
         relay=_relay(main, folder),
         octopus=tuple(octopus.values()),
         machines=tuple(_machine(main, entry, octopus, folder) for entry in declared.machines),
         source=declared.document.file,
         front=main.front.listen if "listen" in main.front.model_fields_set else None,
+        back=back,
+        back_octopus=octopus.get(main.back.octopus or main.octopus[0].name) if back else None,
         admin=main.admin.listen,
         files=tuple(declared.files),
         sections={
@@ -101,7 +105,16 @@ def _table(declared: Declaration) -> Table:
 
 def _octopus(entry: Entry[OctopusSection], folder: Path) -> Octopus:
     section = entry.section
-    return Octopus(section.name, pins(section), _provisioned(folder, section), entry.places)
+    proxy = section.proxy
+    return Octopus(
+        section.name,
+        pins(section),
+        _provisioned(folder, section),
+        nodes=section.nodes,
+        node_connections=section.node_connections or NODE_CONNECTIONS,
+        proxy=HttpProxy(proxy, folder / section.proxy_credentials if section.proxy_credentials else None) if proxy else None,
+        places=entry.places,
+    )
 
 
 def _relay(configuration: Configuration, folder: Path) -> Relay:
@@ -120,12 +133,14 @@ def _machine(main: Configuration, entry: Entry[MachineSection], octopus: dict[st
     section, defaults = entry.section, main.defaults
     return Machine(
         name=section.name,
-        tentacle=section.tentacle,
+        tentacle=None if isinstance(section.tentacle, str) else section.tentacle,
         thumbprints=pins(section),
         # Left out, it means the only entry there is: with several, that is a mistake.
         octopus=tuple(octopus[name] for name in section.octopus) or tuple(octopus.values()),
         door=section.port,
         host=section.host,
+        subscription=section.tentacle if isinstance(section.tentacle, str) else section.subscription,
+        polled_for=section.front == POLLING,
         identity=_provisioned(folder, section),
         limits=limits(defaults.limits, section.limits),
         timeouts=timeouts(defaults.timeouts, section.timeouts),

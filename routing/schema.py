@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from routing import values
 from routing.addresses import LOOPBACK, Address
-from routing.table import Limits, RelayLimits, RelayTimeouts, Timeouts
+from routing.table import NODE_CONNECTIONS, Limits, RelayLimits, RelayTimeouts, Timeouts
 from routing.units import show_duration, show_size
 from routing.values import HOUR, MILLISECOND, MINUTE, duration
 
@@ -26,7 +26,7 @@ _MACHINE_EXAMPLE = {
     "port": 11001,
 }
 _PINNED: Final[dict[str, Any]] = {"oneOf": [{"required": ["thumbprint"]}, {"required": ["thumbprints"]}]}
-_HAS_DOOR: Final[dict[str, Any]] = {"anyOf": [{"required": ["port"]}, {"required": ["host"]}]}
+_HAS_DOOR: Final[dict[str, Any]] = {"anyOf": [{"required": [key]} for key in ("port", "host", "front")]}
 
 
 def about(
@@ -59,7 +59,8 @@ class LimitsSection(Section):
         int | None,
         values.count(10_000),
         about(
-            "Connections to its Tentacle at once, for each octopus entry. At the limit a caller waits for one to become "
+            "Connections to its Tentacle at once, for each octopus entry; of a polling Tentacle, those that it may have at the "
+            "relay: refusal `pollers`. Where all are busy a caller waits for one to become "
             "free, in order; after `timeouts.ready` its connection is closed before the call: outcome `queue-timeout`, "
             "metric `relay_back_connections`.",
             default=Limits().connections,
@@ -72,6 +73,15 @@ class LimitsSection(Section):
             "The size of one message when inflated, counted while inflating. Beyond it the connection ends: outcome "
             "`caller-broke` or `tentacle-broke`, with the size in `detail`.",
             default=show_size(Limits().envelope),
+        ),
+    ] = None
+    waiting: Annotated[
+        int | None,
+        values.count(10_000),
+        about(
+            "Calls that wait at once for a connection of a polling Tentacle. The next one is closed before the call: outcome "
+            "`queue-full`, metric `relay_machine_waiting`.",
+            default=Limits().waiting,
         ),
     ] = None
 
@@ -130,7 +140,8 @@ class RelayLimitsSection(Section):
         int | None,
         values.count(1_000_000),
         about(
-            "Callers at once. The next one is closed before TLS: refusal `connections`, metric `relay_connections`.",
+            "Callers at once, polling Tentacles among them. The next one is closed before TLS: "
+            "refusal `connections`, metric `relay_connections`.",
             default=RelayLimits().connections,
         ),
     ] = None
@@ -225,6 +236,56 @@ class OctopusSection(Section):
         ),
     ] = None
     identity_password: _IdentityPassword = None
+    nodes: Annotated[
+        values.Nodes,
+        about(
+            "The polling ports of this Octopus's nodes, all of them: a call that is queued at one is seen by no other. The "
+            "relay polls each for every machine with `front: polling`. Without a port: 10943.",
+            "https://octopus-1:10943",
+            ["https://octopus-1:10943", "https://octopus-2:10943"],
+        ),
+    ] = ()
+    node_connections: Annotated[
+        int | None,
+        values.count(512),
+        about(
+            "Connections to each node for each machine: so many calls of a node run at once. Metric `relay_polls`.",
+            default=NODE_CONNECTIONS,
+        ),
+    ] = None
+    proxy: Annotated[
+        values.OptionalProxy,
+        about(
+            "An HTTP proxy on the way to the nodes, which has to allow CONNECT. Without a port: 80.", "http://proxy.corp:3128"
+        ),
+    ] = None
+    proxy_credentials: Annotated[
+        values.OptionalPath,
+        about(
+            "A file with one line, `user:password`, for the proxy. Others may not use it (`chmod 600`).", "proxy.credentials"
+        ),
+    ] = None
+
+
+class BackSection(Section):
+    listen: Annotated[
+        values.Door,
+        about(
+            "The door where polling Tentacles come in: the port of `poll-server` and `server-comms`. Each is served for the "
+            "subscription of its own machine only. A port alone is of every interface, IPv4 and IPv6.",
+            10943,
+            "10.0.0.1:10943",
+            "[::1]:10943",
+        ),
+    ]
+    octopus: Annotated[
+        values.OptionalName,
+        about(
+            "The octopus entry whose identity all polling Tentacles see at this door, and have to trust. Where there is one "
+            "entry only, it may be left out.",
+            "production",
+        ),
+    ] = None
 
 
 class FrontSection(Section):
@@ -251,10 +312,11 @@ class MachineSection(Section):
     tentacle: Annotated[
         values.TentacleAddress,
         about(
-            "The address of the Tentacle: a name or an IP address (IPv6 in brackets). Without a port: 10933. `poll://` is "
-            "refused in this version.",
+            "The address of a listening Tentacle: a name or an IP address (IPv6 in brackets), without a port: 10933. Or the "
+            "subscription id of one that polls the relay at `back.listen`, in any case; no two machines have the same one.",
             _MACHINE_EXAMPLE["tentacle"],
             "https://[2001:db8::7]:10933",
+            "poll://SQ-7Q2M4Z/",
         ),
     ]
     thumbprint: Annotated[
@@ -277,8 +339,8 @@ class MachineSection(Section):
     port: Annotated[
         values.OptionalDoor,
         about(
-            "A door of its own. A port alone is of every interface, IPv4 and IPv6. A machine needs `port` or `host`, and may "
-            "have both.",
+            "A door of its own. A port alone is of every interface, IPv4 and IPv6. A machine needs `port`, `host` or `front`, "
+            "and may have all of them.",
             11001,
             "10.0.0.1:11001",
             "[::1]:11001",
@@ -290,6 +352,22 @@ class MachineSection(Section):
             "The name that means this machine at `front.listen`: the host of the URI that Octopus has for it. No wildcards; no "
             "two machines have the same one.",
             "web01.relay.corp",
+        ),
+    ] = None
+    front: Annotated[
+        values.FrontStyle,
+        about(
+            "The relay polls the `nodes` of the machine's octopus entries for it, as a polling Tentacle would, while its own "
+            "Tentacle is there.",
+            "polling",
+        ),
+    ] = None
+    subscription: Annotated[
+        values.OptionalSubscription,
+        about(
+            "With `front: polling`, and for a listening Tentacle: the subscription id that Octopus has for this machine. Left "
+            "out, the relay makes one and keeps it: `STATE/subscriptions/NAME`. A polling Tentacle's is its own.",
+            "poll://web01-at-dc-east/",
         ),
     ] = None
     identity: Annotated[
@@ -341,6 +419,7 @@ class Configuration(Section):
     ]
     # Left out, it is a section without keys. One that is there and empty is a mistake.
     front: Annotated[FrontSection, about("The door that machines share.")] = FrontSection.model_construct()
+    back: Annotated[BackSection, about("The door of polling Tentacles.")] = BackSection.model_construct()
     machines: Annotated[
         list[MachineSection],
         about(f"{_MACHINES_ABOUT} It may be left out, or be empty, where there is an `include`.", [_MACHINE_EXAMPLE]),

@@ -13,6 +13,8 @@ from certs.store import Provisioned
 from certs.thumbprint import Thumbprint
 from routing.addresses import Address
 
+NODE_CONNECTIONS: Final = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -36,11 +38,13 @@ class Timeouts:
 class Limits:
     """Of one machine.
 
-    connections: to its Tentacle at once, for each octopus entry. envelope: bytes of one envelope when inflated.
+    connections: to its Tentacle at once, for each octopus entry; from a polling one, for all of them. envelope: bytes of one
+    envelope when inflated. waiting: calls that wait at once for a polling Tentacle's connections.
     """
 
     connections: int = 10
     envelope: int = 256 * 1024 * 1024
+    waiting: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +111,27 @@ class Relay:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpProxy:
+    """An HTTP proxy on the way to an Octopus's nodes. credentials: the file of them, if it wants any."""
+
+    address: Address
+    credentials: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Octopus:
-    """One Octopus server: the thumbprints it may show, and the provisioned identity that its Tentacles see, if any."""
+    """One Octopus server: the thumbprints it may show, and the provisioned identity that its Tentacles see, if any.
+
+    nodes: where the relay polls it, for machines whose front polls, with `node_connections` connections to each node and
+    machine, through `proxy` if there is one.
+    """
 
     name: str
     thumbprints: tuple[Thumbprint, ...]
     identity: Provisioned | None
+    nodes: tuple[Address, ...] = ()
+    node_connections: int = NODE_CONNECTIONS
+    proxy: HttpProxy | None = None
     places: Places = field(default=NOWHERE, compare=False, repr=False)
 
 
@@ -120,12 +139,15 @@ class Octopus:
 class Machine:
     """One route: callers at its doors, if they are one of `octopus`, reach the Tentacle at `tentacle`.
 
-    It has a `door` of its own, or a `host` (lower case), which is the SNI name that means it on the shared door, or both.
+    Where `tentacle` is None, the Tentacle polls the relay, with `subscription` (in the spelling of routing.subscriptions).
+    It has a `door` of its own, or a `host` (lower case), which is the SNI name that means it on the shared door; or it is
+    `polled_for`: the relay polls the nodes of its octopus entries, with `subscription` too. That is None for a listening
+    Tentacle whose id the relay makes and keeps. All of these ways in may stand together.
     `thumbprints` are the pins of its Tentacle. `identity` is the provisioned identity that Octopus sees, if any.
     """
 
     name: str
-    tentacle: Address
+    tentacle: Address | None
     thumbprints: tuple[Thumbprint, ...]
     octopus: tuple[Octopus, ...]
     door: Address | None
@@ -133,7 +155,19 @@ class Machine:
     limits: Limits
     timeouts: Timeouts
     host: str | None = None
+    subscription: str | None = None
+    polled_for: bool = False
     places: Places = field(default=NOWHERE, compare=False, repr=False)
+
+    @property
+    def uri(self) -> str:
+        """Its Tentacle, as the configuration has it: https://host:port, or poll://id/."""
+        return f"https://{self.tentacle}" if self.tentacle else str(self.subscription)
+
+    @property
+    def polls(self) -> int:
+        """How many connections to Octopus nodes the relay keeps for it."""
+        return sum(len(entry.nodes) * entry.node_connections for entry in self.octopus) if self.polled_for else 0
 
     def octopus_of(self, der: bytes) -> Octopus | None:
         """Which of the machine's octopus entries has this certificate (DER). None: deny (design rule 7)."""
@@ -148,8 +182,9 @@ class Machine:
 class Table:
     """Everything in one configuration. Names of machines and of octopus entries are unique, and so are doors.
 
-    source: the main file. front: the shared door, where the SNI name says which machine is meant. admin: where metrics and
-    health are served.
+    source: the main file. front: the shared door, where the SNI name says which machine is meant. back: the door where polling
+    Tentacles come in, which shows what the Tentacles of `back_octopus` see. admin: where metrics and health are served.
+    subscriptions: the machines of polling Tentacles.
     files: all files that were read, `source` first. sections: where the main file has "relay" and "defaults".
     """
 
@@ -159,14 +194,19 @@ class Table:
     source: Path
     front: Address | None = None
     admin: Address | None = None
+    back: Address | None = None
+    back_octopus: Octopus | None = None
     files: tuple[Path, ...] = ()
     sections: Mapping[str, Places] = field(default_factory=dict, repr=False, compare=False)
     hosts: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
+    subscriptions: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
     _by_name: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         hosts = {machine.host: machine for machine in self.machines if machine.host}
         object.__setattr__(self, "hosts", MappingProxyType(hosts))
+        polling = {machine.subscription: machine for machine in self.machines if machine.subscription and not machine.tentacle}
+        object.__setattr__(self, "subscriptions", MappingProxyType(polling))
         object.__setattr__(self, "_by_name", {machine.name: machine for machine in self.machines})
 
     def machine(self, name: str) -> Machine | None:

@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from certs.passwords import PasswordFile, PasswordSource, parse_source
 from certs.thumbprint import Thumbprint, ThumbprintError
-from routing import addresses, units
+from routing import addresses, subscriptions, units
 from routing.addresses import Address
 from routing.mistakes import WrongValueError
 
@@ -29,6 +29,8 @@ _NAME = re.compile(_NAME_PATTERN)
 _NAME_REMEDY = "Write up to 64 letters, digits, dots, dashes and underscores, and no dot or dash in front."
 _PATH_REMEDY = "Write a path; a relative one starts at the folder of this file."
 _SOURCE_REMEDY = "Write the path of a file whose first line is the password, or credential:NAME, which systemd hands over."
+POLLING: Final = "polling"
+_FRONT_REMEDY = f"Write {POLLING}, or leave it out: Octopus then dials the machine's port or host."
 _LEVEL_REMEDY = f"Write one of {', '.join(LOG_LEVELS)}."
 _THUMBPRINTS_REMEDY = f"{ThumbprintError.remedy} Several go into a list."
 _INCLUDE_REMEDY = "Write a file or a pattern, such as machines.d/*.yaml; several go into a list."
@@ -166,6 +168,17 @@ def _log_level(text: str) -> str:
     return text
 
 
+def _tentacle(text: str) -> Address | str:
+    """An address, or a subscription id."""
+    return subscriptions.subscription(text) if text[:5].lower() == "poll:" else addresses.tentacle(text)
+
+
+def _front_style(text: str) -> str:
+    if text != POLLING:
+        raise WrongValueError("not a way in for Octopus", _FRONT_REMEDY)
+    return text
+
+
 def _list(remedy: str) -> BeforeValidator:
     """One value is a list of one."""
 
@@ -201,6 +214,7 @@ _PATH_READER = Reader(path, _PATH_REMEDY, "a path", _PATH_SCHEMA)
 _PATTERN_READER = Reader(_pattern, _INCLUDE_REMEDY, "a pattern", _PATH_SCHEMA)
 
 Name = Annotated[str, _NAME_READER]
+OptionalName = Annotated[str | None, _NAME_READER]
 Names = Annotated[
     tuple[Name, ...],
     _list("Write a list of names from the section octopus."),
@@ -231,8 +245,30 @@ LogLevel = Annotated[
     str, Reader(_log_level, _LEVEL_REMEDY, ", ".join(LOG_LEVELS), {"type": "string", "enum": list(LOG_LEVELS)})
 ]
 TentacleAddress = Annotated[
-    Address,
-    Reader(addresses.tentacle, addresses.TENTACLE_REMEDY, "`https://HOST:PORT`", text(addresses.TENTACLE_PATTERN)),
+    Address | str,
+    Reader(
+        _tentacle,
+        addresses.TENTACLE_REMEDY,
+        "`https://HOST:PORT` or `poll://ID/`",
+        text(f"{addresses.TENTACLE_PATTERN}|{subscriptions.PATTERN}"),
+    ),
+]
+OptionalSubscription = Annotated[
+    str | None, Reader(subscriptions.subscription, subscriptions.REMEDY, "`poll://ID/`", text(subscriptions.PATTERN))
+]
+_NODE_READER = Reader(addresses.node, addresses.NODE_REMEDY, "`https://HOST:PORT`", text(addresses.TENTACLE_PATTERN))
+Nodes = Annotated[
+    tuple[Annotated[Address, _NODE_READER], ...],
+    _list(f"{addresses.NODE_REMEDY} Several go into a list."),
+    AfterValidator(_no_repeats),
+    _one_or_several("`https://HOST:PORT`, one or several", _NODE_READER),
+]
+OptionalProxy = Annotated[
+    Address | None, Reader(addresses.proxy, addresses.PROXY_REMEDY, "`http://HOST:PORT`", text(addresses.PROXY_PATTERN))
+]
+FrontStyle = Annotated[
+    str | None,
+    Reader(_front_style, _FRONT_REMEDY, f"`{POLLING}`", {"type": "string", "enum": [POLLING]}),
 ]
 _DOOR_READER = Reader(
     addresses.door,

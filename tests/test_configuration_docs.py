@@ -56,7 +56,7 @@ def sample(tmp_path: Path) -> Path:
 def test_the_sample_is_fine(sample: Path) -> None:
     done = CliRunner().invoke(main, ["check", "--no-identities", "--config", str(sample)])
     assert (done.exit_code, done.stderr) == (0, "")
-    assert [machine.name for machine in load(sample).machines] == ["web01", "web02", "web03"]
+    assert [machine.name for machine in load(sample).machines] == ["web01", "web02", "web03", "kiosk7", "web04"]
 
 
 def test_the_sample_has_every_key() -> None:
@@ -83,6 +83,7 @@ def test_the_tables_have_every_limit_with_its_default() -> None:
     limits = {
         "machines[].limits.connections": str(Limits().connections),
         "machines[].limits.envelope": show_size(Limits().envelope),
+        "machines[].limits.waiting": str(Limits().waiting),
         "relay.limits.connections": str(RelayLimits().connections),
         "relay.limits.handshakes": str(RelayLimits().handshakes),
     }
@@ -103,7 +104,7 @@ def test_the_ranges_are_the_ranges(tmp_path: Path) -> None:
     }
     ranges = [(place, key, *values.removesuffix(" bytes").split(" to ")) for place in RANGED for key, values, _ in rows(place)]
     ranges.remove(("machines[].timeouts", "ready", "more than 0s, less than 60s"))
-    assert len(ranges) == 11
+    assert len(ranges) == 12
     for place, key, least, most in ranges:
         in_machine, in_relay = shapes[place]
         for value, fine in [(least, True), (most, True), (below(least), False), (above(most), False)]:

@@ -40,6 +40,7 @@ def defaults() -> dict[str, str]:
     """Every limit and timeout by its key, as it is written in a file."""
     limits, relay_limits = Limits(), RelayLimits()
     found = {"limits.connections": str(limits.connections), "limits.envelope": show_size(limits.envelope)}
+    found["limits.waiting"] = str(limits.waiting)
     found |= {f"timeouts.{name}": show_duration(getattr(Timeouts(), name)) for name in Timeouts.__slots__}
     found |= {f"relay.limits.{name}": str(getattr(relay_limits, name)) for name in RelayLimits.__slots__}
     return found | {f"relay.timeouts.{name}": show_duration(getattr(RelayTimeouts(), name)) for name in RelayTimeouts.__slots__}

@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from relay.outcomes import Outcome, Refusal
+from relay.outcomes import NodeTrouble, Outcome, Refusal
 
 
 class Cause(NamedTuple):
@@ -14,7 +14,7 @@ class Cause(NamedTuple):
 
 _LOOK_AT_LOG: Final = "The detail says which rule; if it goes on, look at the versions of Octopus, Tentacle and relay."
 
-CAUSES: Final[dict[Outcome | Refusal, Cause]] = {
+CAUSES: Final[dict[Outcome | Refusal | NodeTrouble, Cause]] = {
     Outcome.OK: Cause("the call was carried", ""),
     Outcome.ERROR_REPLY: Cause("the Tentacle answered that the call failed there", "See the task log in Octopus."),
     Outcome.RESOLVE: Cause(
@@ -51,6 +51,14 @@ CAUSES: Final[dict[Outcome | Refusal, Cause]] = {
     Outcome.READY_TIMEOUT: Cause(
         "the Tentacle was connected and did not identify itself in time (timeouts.ready)",
         "See whether the Tentacle's host is overloaded, and restart the Tentacle service.",
+    ),
+    Outcome.NO_POLLER: Cause(
+        "the Tentacle polls the relay, and was not there for too long (timeouts.ready)",
+        "Start the Tentacle service; see that it polls back.listen, and trusts the thumbprint there (`machines NAME`).",
+    ),
+    Outcome.QUEUE_FULL: Cause(
+        "too many calls waited already for the polling Tentacle (limits.waiting)",
+        "Give the Tentacle more polling connections, or find out which calls take so long.",
     ),
     Outcome.DESCRIPTORS: Cause(
         "the relay has no file descriptor left",
@@ -92,6 +100,54 @@ CAUSES: Final[dict[Outcome | Refusal, Cause]] = {
     Refusal.BROKE_PROTOCOL: Cause("a caller did not speak Halibut as it should", _LOOK_AT_LOG),
     Refusal.DRAINING: Cause("a caller was there while its door was closed: the relay drains, or a reload took it away", ""),
     Refusal.MACHINE_DRAINED: Cause("a caller came for a machine that is drained", "Run `relay-tentacle resume` when it may."),
+    Refusal.UNKNOWN_SUBSCRIPTION: Cause(
+        "a polling Tentacle named a subscription that no machine has",
+        "If it is one of yours, put its id (detail) into `tentacle` of its machine and reload.",
+    ),
+    Refusal.NOT_OWNER: Cause(
+        "somebody named this machine's subscription and showed another certificate",
+        "If the Tentacle's certificate was replaced, put the new thumbprint into `thumbprints` and reload. "
+        "If not, find out who it is.",
+    ),
+    Refusal.POLLERS: Cause(
+        "the Tentacle polls with more connections than limits.connections allows",
+        "Raise it, or let the Tentacle poll with fewer.",
+    ),
+    NodeTrouble.RESOLVE: Cause(
+        "the name of the Octopus node, or of its proxy, does not resolve", "Mend DNS on the relay's host, or correct `nodes`."
+    ),
+    NodeTrouble.REFUSED: Cause(
+        "the Octopus node refuses the connection: nothing listens on that port",
+        "See that the node is up and listens for polling Tentacles, or correct `nodes`.",
+    ),
+    NodeTrouble.UNREACHABLE: Cause(
+        "no way leads to the Octopus node", "See that it is up, and the routes and firewalls from the relay to it."
+    ),
+    NodeTrouble.CONNECT_TIMEOUT: Cause(
+        "the Octopus node did not answer within 20 s",
+        "See that it is up, and that no firewall on the way drops what the relay sends.",
+    ),
+    NodeTrouble.DESCRIPTORS: Cause(
+        "the relay has no file descriptor left",
+        "Allow it more (systemd: LimitNOFILE=), or lower relay.limits.connections.",
+    ),
+    NodeTrouble.PROXY: Cause(
+        "the proxy on the way to the Octopus node lets nobody through",
+        "Let it allow CONNECT to the node, and see the credentials in `proxy_credentials`.",
+    ),
+    NodeTrouble.TLS: Cause("the TLS handshake with the Octopus node failed", "See that nothing on the way intercepts TLS."),
+    NodeTrouble.WRONG_CERTIFICATE: Cause(
+        "the Octopus node shows a certificate that is not pinned",
+        "If its certificate was replaced, put the new thumbprint into `octopus[].thumbprints` and reload. If not, find out who "
+        "answers there.",
+    ),
+    NodeTrouble.NOT_TRUSTED: Cause(
+        "the Octopus node closes before it says who it is: it does not trust this machine's thumbprint, or limits connections",
+        "Give Octopus the thumbprint and the subscription id that `machines NAME` prints.",
+    ),
+    NodeTrouble.SILENT: Cause("the Octopus node said nothing for 60 s", "See the network between it and the relay."),
+    NodeTrouble.CLOSED: Cause("the Octopus node closed a connection that it had accepted", "See whether it was restarted."),
+    NodeTrouble.BROKE_PROTOCOL: Cause("the Octopus node did not speak Halibut as it should", _LOOK_AT_LOG),
     Refusal.NO_NAME: Cause(
         "a caller at the shared door named no host (SNI)", "Nothing, unless it is Octopus: let it call by the name in `host`."
     ),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from relay.load import Load
-from relay.outcomes import Outcome, Refusal
+from relay.outcomes import NodeTrouble, Outcome, Refusal
 from routing.table import Machine, Table
 
 
@@ -16,7 +16,7 @@ class Failure(Protocol):
     def time(self) -> float: ...
 
     @property
-    def word(self) -> Outcome | Refusal: ...
+    def word(self) -> Outcome | Refusal | NodeTrouble: ...
 
     @property
     def detail(self) -> str: ...

@@ -13,11 +13,12 @@ from typing import Any, Final
 from relay.admin.causes import CAUSES
 from relay.admin.controls import Controls, Failure, Reloads
 from relay.admin.metrics import Metrics
-from relay.outcomes import Outcome
+from relay.outcomes import NodeTrouble, Outcome, Refusal
 from relay.version import VERSION
 from routing.table import Machine
 
 MACHINES: Final = 20  # in a piece
+_KINDS: Final = {Outcome: "call", Refusal: "refusal", NodeTrouble: "node"}
 
 
 class Status:
@@ -87,6 +88,8 @@ class Status:
         closed = "draining" if controls.draining else "open"
         if table.front:
             yield {"kind": "shared", "address": str(table.front), "machine": None, "state": closed}
+        if table.back:
+            yield {"kind": "back", "address": str(table.back), "machine": None, "state": closed}
         if table.admin:
             yield {"kind": "admin", "address": str(table.admin), "machine": None, "state": "open"}
         for machine in table.machines:
@@ -115,7 +118,7 @@ class Status:
             "name": name,
             "door": str(machine.door) if machine.door else None,
             "host": machine.host,
-            "tentacle": str(machine.tentacle),
+            "tentacle": str(machine.tentacle or machine.uri),
             "octopus": [octopus.name for octopus in machine.octopus],
             "drained": controls.is_drained(name),
             "connections": controls.connections(name),
@@ -132,7 +135,7 @@ class Status:
         return {
             "time": _stamp(failure.time),
             "seconds_ago": round(max(0.0, self._now() - failure.time), 1),
-            "kind": "call" if isinstance(failure.word, Outcome) else "refusal",
+            "kind": _KINDS[type(failure.word)],
             "word": failure.word.value,
             "cause": cause.text,
             "remedy": cause.remedy or None,

@@ -79,6 +79,7 @@ class BackConnection:
         self.state = _DIALLING
         self.since = loop.reactor.seconds()
         address = machine.tentacle
+        assert address, "a polling Tentacle is not dialled"
         self._dial = Dial(loop, address.host, address.port, context, self, connect, self._dial_failed)
 
     # ---- until it is ready ------------------------------------------------------------------------------------------

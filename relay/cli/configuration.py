@@ -15,6 +15,7 @@ from routing.addresses import Address
 from routing.load import load
 from routing.mistakes import ConfigurationError, Mistake
 from routing.table import Machine, Octopus, Place, Table
+from routing.values import POLLING
 
 config_option = click.option(
     "--config",
@@ -90,17 +91,19 @@ def _print(table: Table) -> None:
     if not table.machines:
         click.echo("There are no machines yet: the relay starts, and has nothing to relay.")
     click.echo(f"front.listen: {_door(table.front) or 'none'}")
+    click.echo(f"back.listen: {_door(table.back) or 'none'}")
     click.echo(f"admin.listen: {_door(table.admin) or 'none'}")
     if table.machines:
         click.echo()
-        columns = ("MACHINE", "PORT", "HOST", "TENTACLE", "OCTOPUS", "DECLARED AT")
+        columns = ("MACHINE", "PORT", "HOST", "FRONT", "TENTACLE", "OCTOPUS", "DECLARED AT")
         print_table(columns, [_as_row(machine) for machine in table.machines])
 
 
 def _as_row(machine: Machine) -> tuple[str, ...]:
     octopus = ", ".join(octopus.name for octopus in machine.octopus)
+    front = POLLING if machine.polled_for else "-"
     place = str(machine.places.of("name"))
-    return machine.name, _door(machine.door) or "-", machine.host or "-", f"https://{machine.tentacle}", octopus, place
+    return machine.name, _door(machine.door) or "-", machine.host or "-", front, machine.uri, octopus, place
 
 
 def _door(address: Address | None) -> str:
@@ -117,6 +120,7 @@ def _mistaken(config: Path, error: ConfigurationError) -> dict[str, Any]:
         "mistakes": [_mistake(mistake) for mistake in error.mistakes],
         "relay": None,
         "front": None,
+        "back": None,
         "admin": None,
         "octopus": None,
         "machines": None,
@@ -133,6 +137,7 @@ def _fine(table: Table) -> dict[str, Any]:
         "mistakes": [],
         "relay": table.relay.name,
         "front": _door(table.front) or None,
+        "back": _door(table.back) or None,
         "admin": _door(table.admin) or None,
         "octopus": [_octopus(octopus) for octopus in table.octopus],
         "machines": [_machine(machine) for machine in table.machines],
@@ -156,6 +161,7 @@ def _octopus(octopus: Octopus) -> dict[str, Any]:
         "name": octopus.name,
         "thumbprints": [str(thumbprint) for thumbprint in octopus.thumbprints],
         "identity": str(octopus.identity) if octopus.identity else None,
+        "nodes": [f"https://{node}" for node in octopus.nodes],
         **_declared(octopus.places.of("name")),
     }
 
@@ -163,11 +169,13 @@ def _octopus(octopus: Octopus) -> dict[str, Any]:
 def _machine(machine: Machine) -> dict[str, Any]:
     return {
         "name": machine.name,
-        "tentacle": f"https://{machine.tentacle}",
+        "tentacle": machine.uri,
         "thumbprints": [str(thumbprint) for thumbprint in machine.thumbprints],
         "octopus": [octopus.name for octopus in machine.octopus],
         "port": _door(machine.door) or None,
         "host": machine.host,
+        "front": POLLING if machine.polled_for else None,
+        "subscription": machine.subscription,
         "identity": str(machine.identity) if machine.identity else None,
         **_declared(machine.places.of("name")),
     }

@@ -108,9 +108,13 @@ def _print(table: Table, step: Step) -> None:
         click.echo()
         print_table(
             ("MACHINE", "TENTACLE", "TRUSTS THE NEW ONE", "WHY NOT"),
-            [(each.machine.name, str(each.machine.tentacle), _word(each), _why(each)) for each in step.trusts],
+            [(each.machine.name, _tentacle(each), _word(each), _why(each)) for each in step.trusts],
         )
     click.echo("\n" + (next_steps(table, step) if step.result in ("prepared", "waits", "refused") else after(table, step)))
+
+
+def _tentacle(trust: Trust) -> str:
+    return str(trust.machine.tentacle or trust.machine.uri)
 
 
 def _word(trust: Trust) -> str:
@@ -148,7 +152,7 @@ def _changes(reloaded: Reloaded | None) -> dict[str, list[str]] | None:
 def _trust_as_dict(trust: Trust) -> dict[str, Any]:
     return {
         "machine": trust.machine.name,
-        "tentacle": str(trust.machine.tentacle),
+        "tentacle": _tentacle(trust),
         "trusts": trust.trusts,
         "outcome": trust.outcome.value if trust.outcome else None,
         "detail": trust.detail or None,

@@ -14,7 +14,7 @@ from relay.cli.exits import NOT_FINE, fail
 from relay.cli.identity_asked import open_store
 from relay.cli.tables import print_table
 from relay.identities import Found, NoSuchEntryError
-from relay.instructions import STYLE, Guide, Instructions, Way
+from relay.instructions import POLLING_STYLE, STYLE, Guide, Instructions, Way
 from relay.program import command
 from routing.addresses import tentacle
 from routing.mistakes import WrongValueError
@@ -84,6 +84,33 @@ def _lines(found: Instructions, config: Path) -> Iterator[str]:
     machine = found.machine
     yield f"{machine.name}"
     yield ""
+    if found.ways:
+        yield from _listening_lines(found, config)
+    if found.polling:
+        yield from _polling_lines(found, config)
+    yield from _tentacle_lines(found, config)
+
+
+def _polling_lines(found: Instructions, config: Path) -> Iterator[str]:
+    """Octopus's pages wait for a polling Tentacle to register itself; the relay does not, so it takes the REST API."""
+    assert found.polling
+    yield "In Octopus, for which the relay polls: by its REST API, as a deployment target or a worker with"
+    yield ""
+    yield f"  Endpoint.CommunicationStyle  {POLLING_STYLE}"
+    yield f"  Endpoint.Uri                 {_subscription(found)}"
+    yield f"  Endpoint.Thumbprint          {_thumbprint(found.identity, config)}"
+    yield ""
+    nodes = ", ".join(f"https://{node}/" for node in found.polling.nodes)
+    yield f"  The relay polls {nodes}, each with {found.polling.connections} connection(s)."
+    yield ""
+
+
+def _subscription(found: Instructions) -> str:
+    assert found.polling
+    return found.polling.uri or "not made yet: `relay-tentacle run` makes it"
+
+
+def _listening_lines(found: Instructions, config: Path) -> Iterator[str]:
     yield "In Octopus: Infrastructure > Deployment Targets > Add Deployment Target > Listening Tentacle"
     yield "(for a worker: Infrastructure > Workers > Add Worker > Listening Tentacle)"
     for way in found.ways:
@@ -96,13 +123,21 @@ def _lines(found: Instructions, config: Path) -> Iterator[str]:
     yield "  Octopus finds a thumbprint there by itself: it must be this one. In its REST API these are"
     yield f"  Endpoint.Uri and Endpoint.Thumbprint, with Endpoint.CommunicationStyle {STYLE}."
     yield ""
-    yield f"On the Tentacle at https://{machine.tentacle}/, as an administrator"
+
+
+def _tentacle_lines(found: Instructions, config: Path) -> Iterator[str]:
+    machine = found.machine
+    where = f"at {machine.uri}/" if machine.tentacle else f"with the subscription {machine.uri}"
+    yield f"On the Tentacle {where}, as an administrator"
     for program, system in ((_WINDOWS, "Windows"), (_LINUX, "Linux")):
         yield ""
         yield f"  {system}:"
         for trusted in found.trusts:
             if trusted.identity:
                 yield f"    {program} configure --trust {trusted.identity.thumbprint}"
+                if found.back:
+                    at = f"--host {found.back.address.host} --port {found.back.address.port}"
+                    yield f"    {program} server-comms --thumbprint {trusted.identity.thumbprint} --style {POLLING_STYLE} {at}"
         yield f"    {program} service --restart"
         yield f"    {program} show-thumbprint"
     for trusted in found.trusts:
@@ -113,6 +148,10 @@ def _lines(found: Instructions, config: Path) -> Iterator[str]:
     pins = " or ".join(map(str, machine.thumbprints))
     yield f"  The last command has to print {pins}:"
     yield f"  that is what the relay accepts ({machine.places.of('thumbprint', 'thumbprints')})."
+    if found.connections > 1:
+        yield ""
+        yield f"  Let it poll with {found.connections} connections or more, one for each Octopus node: a call of one node then"
+        yield "  never waits for one of another."
 
 
 def _source(way: Way) -> str:
@@ -121,19 +160,17 @@ def _source(way: Way) -> str:
 
 def _print_table(found: Sequence[Instructions], config: Path) -> None:
     rows = [
-        (
-            each.machine.name,
-            way.uri,
-            _thumbprint(each.identity, config),
-            f"https://{each.machine.tentacle}/",
-            _trusts(each, config),
-        )
+        (each.machine.name, uri, _thumbprint(each.identity, config), _tentacle(each.machine), _trusts(each, config))
         for each in found
-        for way in each.ways
+        for uri in (*(way.uri for way in each.ways), *((_subscription(each),) if each.polling else ()))
     ]
     print_table(("MACHINE", "URL IN OCTOPUS", "THUMBPRINT IN OCTOPUS", "TENTACLE", "WHICH HAS TO TRUST"), rows)
     if any(way.source == "guessed" for each in found for way in each.ways):
         click.echo("\nThe host in the URLs is a guess, the name of this host. Say how Octopus calls it with --address HOST.")
+
+
+def _tentacle(machine: Machine) -> str:
+    return f"{machine.uri}/" if machine.tentacle else machine.uri
 
 
 def _trusts(found: Instructions, config: Path) -> str:
@@ -153,9 +190,17 @@ def _as_dict(found: Instructions) -> dict[str, object]:
             }
             for way in found.ways
         ],
+        "polled": found.polling
+        and {
+            "nodes": [f"https://{node}/" for node in found.polling.nodes],
+            "connections": found.polling.connections,
+            "endpoint": {"CommunicationStyle": POLLING_STYLE, "Uri": found.polling.uri, "Thumbprint": thumbprint},
+        },
         "identity": {"file": str(found.identity.file), "problem": found.identity.problem or None},
         "tentacle": {
-            "uri": f"https://{found.machine.tentacle}/",
+            "uri": _tentacle(found.machine),
+            "polls": found.back and f"https://{found.back.address}",
+            "least_connections": found.connections if found.back else None,
             "pins": [str(pin) for pin in found.machine.thumbprints],
             "trusts": [
                 {

@@ -6,29 +6,39 @@ import sys
 try:
     import click
 
-    from relay.cli.aliases import import_certificate, new_certificate, show_thumbprint
-    from relay.cli.backup import backup, restore
-    from relay.cli.completion import completion
-    from relay.cli.configuration import check
-    from relay.cli.control import close, drain, reload_, resume
-    from relay.cli.demo import demo
-    from relay.cli.explain import explain
-    from relay.cli.identity import identity
-    from relay.cli.init import init
-    from relay.cli.machines import machines
-    from relay.cli.probe import probe
-    from relay.cli.program import Program
-    from relay.cli.run import run
-    from relay.cli.schema import schema
-    from relay.cli.status import status
+    from relay.cli.program import Families, Program
     from relay.version import VERSION
 except KeyboardInterrupt:  # loading takes long enough for a Ctrl-C
     from relay.cli.exits import interrupted
 
     interrupted()
 
+COMMANDS = {
+    "backup": "backup:backup",
+    "check": "configuration:check",
+    "close": "control:close",
+    "completion": "completion:completion",
+    "demo": "demo:demo",
+    "drain": "control:drain",
+    "explain": "explain:explain",
+    "identity": "identity:identity",
+    "import-certificate": "aliases:import_certificate",
+    "init": "init:init",
+    "machines": "machines:machines",
+    "new-certificate": "aliases:new_certificate",
+    "probe": "probe:probe",
+    "reload": "control:reload_",
+    "restore": "backup:restore",
+    "resume": "control:resume",
+    "run": "run:run",
+    "schema": "schema:schema",
+    "show-thumbprint": "aliases:show_thumbprint",
+    "status": "status:status",
+}
+"""Where each is: a module of this package, and its name there."""
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=Program, commands=Families(COMMANDS), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="relay-tentacle")
 def main() -> None:
     """Carries Octopus Deploy's calls to the Tentacles of a private network."""
@@ -47,10 +57,3 @@ def open_standard_descriptors() -> None:
             opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one: the lower ones are open
             os.set_inheritable(opened, True)
             setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8", closefd=False))  # Python has None there
-
-
-commands = (run, init, check, schema, identity, backup, restore, completion, demo, explain, machines, probe)
-operating = (status, reload_, drain, resume, close)
-aliases = (new_certificate, import_certificate, show_thumbprint)
-for command in (*commands, *operating, *aliases):
-    main.add_command(command)

@@ -1,10 +1,11 @@
-"""How a command ends that did not come to its own end: Ctrl-C, and an output that takes no more."""
+"""The program around the commands: it loads the one that is asked for, and ends well one that did not come to its own end."""
 
 import contextlib
 import errno
+import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
 import click
@@ -13,6 +14,40 @@ from relay.cli.exits import MISUSE, PIPE_CLOSED, interrupted
 
 # What writing may give. Of any other error nobody can say that it is the output's.
 _OF_WRITING: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN}
+
+
+class Families(MutableMapping[str, click.Command]):
+    """Commands by name, each loaded when it is asked for: loading all of them takes longer than most of them run.
+
+    places: for each name ``module:attribute``, the module in this package.
+    """
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = dict(places)
+        self._loaded: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._loaded:
+            module, _, attribute = self._places[name].partition(":")
+            self._loaded[name] = getattr(importlib.import_module(f"relay.cli.{module}"), attribute)
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._places.setdefault(name, "")
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._places[name]
+        self._loaded.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
 
 
 class Program(click.Group):

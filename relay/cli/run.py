@@ -27,6 +27,7 @@ from relay.program import command
 from relay.reload import Reloader
 from relay.service import RelayService
 from relay.transport.listener import raise_descriptor_limit
+from routing.table import Table
 
 _OTHER_DESCRIPTORS: Final = 100  # of doors, logs and the reactor itself
 
@@ -59,7 +60,7 @@ def run(config: Path) -> None:
         fail(str(error))
     log = outputs.log
     observe_twisted(log)
-    _check_descriptors(log, descriptors, table.relay.limits.connections)
+    _check_descriptors(log, descriptors, table)
 
     def made(identity: Identity, path: Path) -> None:
         _say(reactor, log, "made a new identity", name=identity.name, file=str(path), thumbprint=str(identity.thumbprint))
@@ -102,9 +103,10 @@ def _say(reactor: Any, log: Log, event: str, **fields: str) -> None:
         reactor.callFromThread(log.warning, event, **fields)
 
 
-def _check_descriptors(log: Log, there: int, connections: int) -> None:
-    """Each caller needs one, and its connection to the Tentacle another."""
-    needed = 2 * connections + _OTHER_DESCRIPTORS
+def _check_descriptors(log: Log, there: int, table: Table) -> None:
+    """Each caller needs one, and its connection to the Tentacle another. So does each poll, which is no caller's."""
+    connections = table.relay.limits.connections
+    needed = 2 * (connections + sum(machine.polls for machine in table.machines)) + _OTHER_DESCRIPTORS
     if there < needed:
         log.warning(
             "too few file descriptors for relay.limits.connections",

@@ -112,7 +112,7 @@ class Door:
             return
 
         def arrived(hello: ClientHello) -> None:
-            if self._find(arrival, hello):
+            if self._find(arrival, hello) is not None:
                 self._loop.gate.enter(lambda: self._begin(arrival, hello))
 
         def failed(why: str) -> None:

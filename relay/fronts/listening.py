@@ -14,13 +14,13 @@ from relay.call import Call
 from relay.clock import Clock
 from relay.exchange import Back, Close, Exchange, LeaseHolder
 from relay.exchange import State as ExchangeState
-from relay.fronts.page import PAGE
 from relay.halibut.connection import Connection
 from relay.halibut.errors import RemoteProtocolError
 from relay.halibut.events import Line, Part, Unit
 from relay.halibut.limits import Limits
 from relay.halibut.roles import Role, State
 from relay.outcomes import NOT_TRUSTED_NOW, RELAY_DRAINS, Outcome, Refusal, SentAway
+from relay.page import PAGE
 from relay.transport.errors import HandshakeError
 from relay.transport.interface import Link
 from routing.decide import Certificate, Denied, judge

@@ -80,6 +80,10 @@ class Connection:
         self._discarding = False
         self.state = _PREAMBLE
 
+    def take_limits(self, limits: Limits) -> None:
+        """Other limits from now on: a listener learns from the dialler's identity whose they are."""
+        self._limits = limits
+
     # ---- what we send -----------------------------------------------------------------------------------------------
 
     def send(self, unit: Unit) -> bytes:

@@ -60,7 +60,10 @@ class _Probe:
         self._machine = machine
         self._identity = identity
         self._whose = whose
-        self._host, self._port = machine.tentacle.host, machine.tentacle.port
+        tentacle = machine.tentacle
+        assert tentacle, "a polling Tentacle is not dialled"
+        self._tentacle = tentacle
+        self._host, self._port = tentacle.host, tentacle.port
         self._dialler = Dialler(client_context(identity), self._host)
         self._stages: list[Stage] = []
         self._at = StageName.LOOKUP
@@ -195,7 +198,7 @@ class _Probe:
         return ProbeResult(
             machine=self._machine.name,
             octopus=self._identity.name,
-            tentacle=self._machine.tentacle,
+            tentacle=self._tentacle,
             thumbprint=self._identity.thumbprint,
             stages=tuple(self._stages),
             address=self._address if self._tls else "",

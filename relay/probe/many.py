@@ -31,13 +31,20 @@ class Job:
 def jobs(table: Table, store: IdentityStore, names: Sequence[str], octopus: str | None) -> list[Job]:
     """A probe for each of these machines, or for all where no name is given, and for each of its octopus entries or this one.
 
-    Raises NoSuchEntryError for a name that nothing has, or an entry that a machine does not; NotReadyError.
+    Polling Tentacles cannot be dialled: all means all others. Raises NoSuchEntryError for a name that nothing has, or an entry
+    that a machine does not; NotReadyError.
     """
     if octopus is not None:
         identities.entry(table, octopus, "octopus")
     found: list[Job] = []
     shown: dict[str, Identity] = {}
-    for machine in [_machine(table, name) for name in dict.fromkeys(names)] or table.machines:
+    listening = tuple(machine for machine in table.machines if machine.tentacle)
+    for machine in [_machine(table, name) for name in dict.fromkeys(names)] or listening:
+        if machine.tentacle is None:
+            raise NotReadyError(
+                f"machine {machine.name}: its Tentacle polls the relay ({machine.uri}), so nobody can dial it. "
+                "`relay-tentacle status` says whether it is there."
+            )
         entries = [entry for entry in machine.octopus if octopus in (None, entry.name)]
         if not entries and names:
             known = ", ".join(entry.name for entry in machine.octopus)
@@ -47,6 +54,8 @@ def jobs(table: Table, store: IdentityStore, names: Sequence[str], octopus: str 
                 shown[entry.name] = _identity(table, store, entry.name)
             found.append(Job(machine, shown[entry.name]))
     if not found:
+        if not listening:
+            raise NoSuchEntryError(f"{table.source}: no machine has a listening Tentacle, so there is nothing to probe.")
         raise NoSuchEntryError(f"{table.source}: no machine has the octopus entry {octopus}, so there is nothing to probe.")
     return found
 

@@ -1,4 +1,6 @@
-"""Dials: name, TCP, TLS. One dial tries each address of a name once, and never again by itself (wire.md 11.4)."""
+"""Dials: name, TCP, a proxy if there is one, TLS. One dial tries each address of a name once, and never again by itself
+(wire.md 11.4).
+"""
 
 import errno
 import ipaddress
@@ -17,6 +19,7 @@ from relay.transport.connection import TLSConnection, prepare_socket
 from relay.transport.errors import DialError, HandshakeError
 from relay.transport.interface import Receiver
 from relay.transport.loop import Loop
+from relay.transport.proxy import Proxy, Tunnel
 
 _REASONS: Final = {
     errno.ECONNREFUSED: "refused",
@@ -38,7 +41,8 @@ def is_address(host: str) -> bool:
 class Dial:
     """One dial. Ends in receiver.connectionMade(), with ``link`` set, or in failed(error): DialError or HandshakeError.
 
-    seconds: for all of it. After connectionMade() the receiver owns the link.
+    seconds: for all of it. proxy: through which it goes; then that one's name is looked up here, and the other by the proxy.
+    After connectionMade() the receiver owns the link.
     """
 
     def __init__(
@@ -50,19 +54,23 @@ class Dial:
         receiver: Receiver,
         seconds: float,
         failed: Callable[[Exception], None],
+        proxy: Proxy | None = None,
     ) -> None:
         self._loop = loop
         self._host = host
         self._port = port
+        self._proxy = proxy
         self._context = context
         self._receiver = receiver
         self._failed = failed
         self._addresses: list[tuple[socket.AddressFamily, tuple[Any, ...]]] = []
-        self._error: Exception = DialError("resolve", f"the name {host} does not resolve")
-        self._attempt: _Attempt | None = None
+        self._attempt: _Attempt | Tunnel | None = None
         self._done = False
         self.link: TLSConnection | None = None
         self._timer: Timer = loop.reactor.callLater(seconds, self._late)
+        if proxy:
+            host, port = proxy.host, proxy.port
+        self._error: Exception = DialError("resolve", f"the name {host} does not resolve")
         if is_address(host):
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._addresses.append((family, (host, port)))
@@ -92,9 +100,10 @@ class Dial:
             self._failed(error)
 
     def _late(self) -> None:
+        waiting = isinstance(self._attempt, Tunnel)
         stage = "TLS handshake" if self.link else "connection" if self._attempt else "name lookup"
-        text = f"no {stage} in time"
-        self._fail(HandshakeError(text) if self.link else DialError("timeout", text))
+        text = "no answer of the proxy in time" if waiting else f"no {stage} in time"
+        self._fail(HandshakeError(text) if self.link else DialError("proxy" if waiting else "timeout", text))
 
     def _next(self) -> None:
         """The next address, or the end."""
@@ -125,7 +134,14 @@ class Dial:
             sock.close()
             self._error = _dial_error(code)
             self._next()
-            return
+        elif self._proxy:
+            request = self._proxy.request(self._host, self._port)
+            self._attempt = Tunnel(self._loop, sock, request, self._stands, self._fail)
+        else:
+            self._stands(sock)
+
+    def _stands(self, sock: socket.socket) -> None:
+        self._attempt = None
         self.link = TLSConnection(self._loop, sock, self._context, _Handshake(self))
         self.link.connect("" if is_address(self._host) else self._host)
 

@@ -1,7 +1,7 @@
 """How a connection can fail, for the rooms above to tell apart.
 
 TransportError
-+-- DialError              no connection: reason says which (resolve, refused, unreachable, timeout, descriptors)
++-- DialError              no connection: reason says which (resolve, refused, unreachable, timeout, descriptors, proxy)
 +-- HandshakeError         no TLS
 +-- WrongCertificateError  TLS, with a certificate that no pin matches (wire.md 1.5)
 +-- PeerClosedError        FIN, close_notify or RST of the peer, or an error of the socket
@@ -17,7 +17,7 @@ class TransportError(Exception):
 
 
 class DialError(TransportError):
-    """reason: ``resolve``, ``refused``, ``unreachable``, ``timeout`` or ``descriptors``."""
+    """reason: ``resolve``, ``refused``, ``unreachable``, ``timeout``, ``descriptors`` or ``proxy``."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -1,4 +1,5 @@
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -451,3 +452,27 @@ def test_a_restore_that_was_cut_off_leaves_nothing_to_use(store: IdentityStore, 
     for call in (store.machine, store.octopus, store.find_machine, store.find_octopus):
         with pytest.raises(CertificateError, match=f"^{tmp_path / 'state'}: a restore was cut off in the middle"):
             call("web01")
+
+
+# ---- subscription ids ---------------------------------------------------------------------------------------------------
+
+
+def test_a_subscription_id_is_made_once_as_tentacles_make_theirs(store: IdentityStore, tmp_path: Path) -> None:
+    made = store.subscription("web01")
+    assert re.fullmatch(r"poll://[a-z0-9]{20}/", made)
+    assert [store.subscription("web01"), store.subscription("web02") == made] == [made, False]
+    file = tmp_path / "state" / "subscriptions" / "web01"
+    assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == (f"{made}\n", 0o600)
+
+
+def test_a_subscription_id_that_is_none_is_not_replaced(store: IdentityStore, tmp_path: Path) -> None:
+    store.subscription("web01")
+    file = tmp_path / "state" / "subscriptions" / "web01"
+    file.write_bytes(b"poll://\xff/\n")
+    with pytest.raises(CertificateError, match="subscriptions/web01: not a subscription id"):
+        store.subscription("web01")
+    file.chmod(0o644)
+    with pytest.raises(CertificateError, match="chmod 600"):
+        store.subscription("web01")
+    with pytest.raises(CertificateError, match="not a name"):
+        store.subscription("../web01")

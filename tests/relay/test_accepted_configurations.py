@@ -89,7 +89,8 @@ def start(table: Table) -> None:
         declared = {machine.name: machine.door for machine in table.machines if machine.door}
         assert set(service.doors) == set(declared)
         assert (service.shared_door is not None) is (table.front is not None)
-        for door in [*declared.values(), *([table.front] if table.front else [])]:
+        assert (service.back_door is not None) is (table.back is not None)
+        for door in [*declared.values(), *filter(None, (table.front, table.back))]:
             assert takes_callers(door), door
     finally:
         service.stop()

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,10 @@ from identities import identity
 from tables import PRODUCTION, STAGING, machine, table
 
 from certs.store import IdentityStore
+from relay.errors import StartError
 from relay.faces import Faces
+from routing.addresses import Address
+from routing.table import HttpProxy
 
 WEB01, WEB02 = machine("web01", octopus=(PRODUCTION,)), machine("web02")
 
@@ -47,3 +51,34 @@ def test_a_machine_is_the_same_where_both_sides_see_the_same_certificates(tmp_pa
     store.machine_file("web01").write_bytes(identity("replaced").pem())
     third = Faces.read(table(tmp_path, WEB01, WEB02), store, second)
     assert [third.same(second, each) for each in (WEB01, WEB02)] == [False, True]
+
+
+def test_pollers_see_the_identity_of_the_entry_at_the_back_and_a_machine_of_theirs_changes_with_it(
+    tmp_path: Path, store: IdentityStore
+) -> None:
+    kiosk = machine("web01", octopus=(PRODUCTION,), tentacle=None, subscription="poll://sq/")
+    before = Faces.read(table(tmp_path, kiosk, WEB02, back_octopus=STAGING), store)
+    assert before.entrance() is not before.client("staging")
+    after = Faces.read(table(tmp_path, kiosk, WEB02, back_octopus=PRODUCTION), store, before)
+    assert [after.same(before, each) for each in (kiosk, WEB02)] == [False, True]
+    again = Faces.read(table(tmp_path, kiosk, WEB02, back_octopus=PRODUCTION), store, after)
+    assert again.same(after, kiosk)
+    assert again.entrance() is not before.entrance()
+
+
+def test_a_polled_machine_changes_with_the_credentials_of_its_proxy(tmp_path: Path, store: IdentityStore) -> None:
+    file = tmp_path / "credentials"
+    file.touch(0o600)
+    file.write_text("user:one")
+    entry = replace(PRODUCTION, proxy=HttpProxy(Address("proxy", 3128), file))
+    polled = machine("web01", octopus=(entry,), polled_for=True, subscription="poll://sq/")
+    before = Faces.read(table(tmp_path, polled), store)
+    proxy = before.proxy("production")
+    assert proxy
+    assert (str(proxy), proxy.credentials) == ("proxy:3128", "user:one")
+    assert Faces.read(table(tmp_path, polled), store, before).same(before, polled)
+    file.write_text("user:two")
+    assert not Faces.read(table(tmp_path, polled), store, before).same(before, polled)
+    file.chmod(0o644)
+    with pytest.raises(StartError, match="chmod 600"):
+        Faces.read(table(tmp_path, polled), store, before)

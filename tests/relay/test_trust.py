@@ -145,3 +145,17 @@ def test_the_machines_whose_tentacles_see_an_entry(tmp_path: Path) -> None:
     found = table(tmp_path, both, one)
     assert machines_of(found, "production") == [both]
     assert machines_of(found, "staging") == [both, one]
+
+
+def test_a_polling_tentacle_sees_the_identity_of_the_entry_at_the_back(tmp_path: Path) -> None:
+    kiosk = machine("kiosk7", tentacle=None, subscription="poll://sq/")
+    both = table(tmp_path, kiosk, machine("web01"), back_octopus=STAGING)
+    assert [each.name for each in machines_of(both, "production")] == ["web01"]
+    assert [each.name for each in machines_of(both, "staging")] == ["kiosk7", "web01"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_polling_tentacle_cannot_be_asked(nothing_left: None) -> None:
+    kiosk = machine("kiosk7", tentacle=None, subscription="poll://sq/")
+    told = await who_trusts(ClockedReactor(), [kiosk], identity(NEW), identity(IN_USE))
+    assert told == [Trust(kiosk, None, None, "its Tentacle polls the relay, and cannot be asked")]

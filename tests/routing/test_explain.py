@@ -226,6 +226,7 @@ def test_every_setting_has_the_line_of_whoever_says_so(loaded):
     assert found == {
         "limits.connections": ("5", "machine", 17),
         "limits.envelope": ("1MiB", "defaults", 22),
+        "limits.waiting": ("256", "built-in", None),
         "timeouts.ready": ("10s", "machine", 18),
         "timeouts.connect": ("9s", "derived", None),  # less than ready
         "timeouts.prove": ("5s", "built-in", None),

@@ -251,8 +251,8 @@ machines:
         "relay.yaml:1: relay.stat: unknown key. Did you mean state?",
         f"relay.yaml:4: octopus[0].thumbprint: 'xyz': not a thumbprint: 3 characters. {hint}",
         (
-            "relay.yaml:9: machines[0].tentacle: 'poll://SQ-7Q2M4Z/': polling Tentacles are not supported by this version. "
-            "Make this a listening Tentacle and write https://HOST:PORT, or leave the machine out."
+            "relay.yaml:9: machines[0].tentacle: 'poll://SQ-7Q2M4Z/': there is no back.listen, the door where polling "
+            "Tentacles come in. Add back: {listen: 10943}."
         ),
         (
             "relay.yaml:13: machines[0].timeouts.ready: '70s': too long: Octopus gives up after 60s. "

@@ -80,7 +80,7 @@ def said(text: str, read: Callable[[Document], tuple[Section, list[Mistake]]] = 
         (
             "machines",
             "x" * 100_000,
-            "Known here: name, tentacle, thumbprint, thumbprints, octopus, port, host, identity, identity_password, limits,",
+            "Known here: name, tentacle, thumbprint, thumbprints, octopus, port, host, front, subscription, identity,",
         ),
         ("front", "x", "Known here: listen."),
         ("admin", "port", "Known here: listen."),
@@ -98,7 +98,10 @@ def test_what_is_suggested_for_an_unknown_key(section: str, key: str, remedy: st
         ("log_level", "Did you mean relay.log_level?"),
         ("handshakes", "Did you mean relay.limits.handshakes?"),
         ("tentacle", "Did you mean machines[].tentacle?"),
-        ("name", "Known here: version, relay, octopus, front, machines, include, defaults, admin."),  # of several sections
+        (
+            "name",
+            "Known here: version, relay, octopus, front, back, machines, include, defaults, admin.",
+        ),  # of several sections
         ("machine", "Did you mean machines?"),
         ("tentacles", "Did you mean machines?"),
     ],

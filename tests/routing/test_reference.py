@@ -25,6 +25,7 @@ def test_every_section_has_one_table() -> None:
         "relay.timeouts",
         "octopus[]",
         "front",
+        "back",
         "machines[]",
         "machines[].limits",
         "machines[].timeouts",

@@ -10,13 +10,16 @@ from routing.mistakes import ConfigurationError
 A, B = "A" * 40, "B" * 40
 HINT = "Write 40 (SHA-1) or 64 (SHA-256) hexadecimal digits, as Octopus shows it."
 NAME = "Write up to 64 letters, digits, dots, dashes and underscores, and no dot or dash in front."
-URI = "Write https://HOST:PORT, such as https://web01.internal:10933."
+URI = "Write https://HOST:PORT, such as https://web01.internal:10933; or poll://ID/, where it polls the relay."
 DOOR = "Write a port (11001), or an IP address and a port: 127.0.0.1:11001 or '[::1]:11001'."
 DURATION = "Write a number and a unit: 500ms, 30s, 5m, 1m30s or 1h."
 SIZE = "Write a whole number of bytes, or one with a unit: 64MiB, 10MB."
 PATH = "Write a path; a relative one starts at the folder of this file."
 SOURCE = "Write the path of a file whose first line is the password, or credential:NAME, which systemd hands over."
-MACHINE_KEYS = "name, tentacle, thumbprint, thumbprints, octopus, port, host, identity, identity_password, limits, timeouts"
+MACHINE_KEYS = (
+    "name, tentacle, thumbprint, thumbprints, octopus, port, host, front, subscription, identity, identity_password, limits, "
+    "timeouts"
+)
 
 GOOD = {
     "version": "1",
@@ -68,9 +71,9 @@ BAD: list[tuple[str, str | None, str]] = [
     ),
     ("version", "", "1: version: empty. Write version: 1."),
     (
-        "back",
+        "links",
         "{listen: 10943}",
-        "2: back: unknown key. Known here: version, relay, octopus, front, machines, include, defaults, admin.",
+        "2: links: unknown key. Known here: version, relay, octopus, front, back, machines, include, defaults, admin.",
     ),
     ("machine", "[]", "2: machine: unknown key. Did you mean machines?"),
     ("relay.name", None, "2: relay.name: missing. Add name: dc-east"),
@@ -135,9 +138,12 @@ BAD: list[tuple[str, str | None, str]] = [
         (f"8: octopus[0].thumbprint: {A} stands in the list twice. Keep one of them."),
     ),
     (
-        "octopus.nodes",
+        "octopus.rooms",
         "[https://o:10943]",
-        ("9: octopus[0].nodes: unknown key. Known here: name, thumbprints, thumbprint, identity, identity_password."),
+        (
+            "9: octopus[0].rooms: unknown key. Known here: name, thumbprints, thumbprint, identity, identity_password, nodes, "
+            "node_connections, proxy, proxy_credentials."
+        ),
     ),
     (
         "octopus.identity_password",
@@ -163,8 +169,8 @@ BAD: list[tuple[str, str | None, str]] = [
         "machine.tentacle",
         "poll://sq/",
         (
-            "12: machines[0].tentacle: 'poll://sq/': polling Tentacles are not supported by this version. "
-            "Make this a listening Tentacle and write https://HOST:PORT, or leave the machine out."
+            "12: machines[0].tentacle: 'poll://sq/': there is no back.listen, the door where polling Tentacles come in. "
+            "Add back: {listen: 10943}."
         ),
     ),
     ("machine.thumbprint", f"{A}0", f"13: machines[0].thumbprint: '{A}0': not a thumbprint: 41 characters. {HINT}"),
@@ -172,7 +178,10 @@ BAD: list[tuple[str, str | None, str]] = [
     (
         "machine.port",
         None,
-        "11: machines[0].port: missing, and so is host. Add port: 11001, or host: with a name at front.listen.",
+        (
+            "11: machines[0].port: missing, and so are host and front. "
+            "Add port: 11001, or host: with a name at front.listen, or front: polling."
+        ),
     ),
     ("machine.port", "0", f"14: machines[0].port: '0': not a port from 1 to 65535. {DOOR}"),
     ("machine.port", "65536", f"14: machines[0].port: '65536': not a port from 1 to 65535. {DOOR}"),
@@ -275,7 +284,7 @@ def test_one_wrong_value_or_key(key: str, value: str | None, said: str, tmp_path
     assert read({key: value}, tmp_path) == [said]
 
 
-@pytest.mark.parametrize("key", ["back", "nodes", "passthrough", "connect", "proxy"])
+@pytest.mark.parametrize("key", ["passthrough", "connect", "allow"])
 @pytest.mark.parametrize("section", ["", "relay.", "octopus.", "machine."])
 def test_keys_of_later_versions_are_unknown(section: str, key: str, tmp_path: Path) -> None:
     (said,) = read({section + key: "x"}, tmp_path)

@@ -75,3 +75,16 @@ def test_equal_tables_are_equal_and_hashable(table: Table) -> None:
     assert hash(again) == hash(table)
     other = dataclasses.replace(table.machines[0], limits=Limits(connections=1))
     assert Table(table.relay, table.octopus, (other,), table.source) != table
+
+
+def test_how_many_connections_are_kept_to_nodes() -> None:
+    entry = dataclasses.replace(PRODUCTION, nodes=(Address("a", 1), Address("b", 1)), node_connections=3)
+    dialled = machine("web01", 1, entry, STAGING)
+    polled = dataclasses.replace(dialled, polled_for=True)
+    assert [dialled.polls, polled.polls, dataclasses.replace(polled, octopus=(STAGING,)).polls] == [0, 6, 0]
+
+
+def test_a_machine_names_its_tentacle_as_the_configuration_does() -> None:
+    listening = dataclasses.replace(machine("web01", 1, PRODUCTION), tentacle=Address("::1", 1))
+    assert listening.uri == "https://[::1]:1"
+    assert dataclasses.replace(listening, tentacle=None, subscription="poll://sq/").uri == "poll://sq/"

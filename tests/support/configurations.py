@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-PORTS = 5  # that a configuration may use
+PORTS = 6  # that a configuration may use
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ LIMITS = some(
     {
         "connections": st.integers(1, 10_000) | st.just("1_000"),
         "envelope": st.sampled_from([1, 65536, "64MiB", "1.5 GiB", "10MB"]),
+        "waiting": st.integers(1, 10_000),
     }
 )
 # ready is always more than connect and prove, whether it stands in the same section, in the other one, or nowhere.
@@ -101,7 +102,7 @@ def configuration(draw: st.DrawFn, ports: list[int], ipv6: bool) -> dict[str, An
     """The data of a right main file, with all machines in it."""
     names = draw(st.lists(st.sampled_from(["production", "Staging", "test.1"]), min_size=1, max_size=3, unique=True))
     octopus = [
-        {"name": name, **draw(pins(index)), **draw(some({"identity": st.just("octopus.pem")}))}
+        {"name": name, **draw(pins(index)), **draw(some({"identity": st.just("octopus.pem")})), **draw(nodes(index))}
         for index, name in enumerate(names)
     ]
     data: dict[str, Any] = {"relay": draw(relay_section()), "octopus": octopus}
@@ -112,9 +113,39 @@ def configuration(draw: st.DrawFn, ports: list[int], ipv6: bool) -> dict[str, An
     if admin is not None:
         data["admin"] = admin
     data |= draw(some({"version": st.just(1), "defaults": SETTINGS}))
+    if back := draw(st.booleans()):
+        named = {"octopus": draw(st.sampled_from(names))} if len(names) > 1 or draw(st.booleans()) else {}
+        data["back"] = {"listen": ports[5], **named}
+    polled = [entry["name"] for entry in octopus if "nodes" in entry]
     free = draw(st.permutations(doors(ports, ipv6)))
-    data["machines"] = [draw(machine(index, names, free, front)) for index in range(draw(st.integers(0, 5)))]
+    machines = [draw(machine(index, names, free, front)) for index in range(draw(st.integers(0, 5)))]
+    data["machines"] = [draw(polling(index, each, polled, back)) for index, each in enumerate(machines)]
     return data
+
+
+@st.composite
+def nodes(draw: st.DrawFn, index: int) -> dict[str, Any]:
+    """Of an octopus entry, if it has any. Nobody listens there."""
+    if not draw(st.booleans()):
+        return {}
+    several = [f"https://127.0.0.1:{index + 1}", f"https://127.0.0.2:{index + 1}/"]
+    more = some({"node_connections": st.integers(1, 512), "proxy": st.just("http://127.0.0.1:9")})
+    return {"nodes": draw(st.sampled_from([several, several[0]])), **draw(more)}
+
+
+@st.composite
+def polling(draw: st.DrawFn, index: int, entry: dict[str, Any], polled: list[str], back: bool) -> dict[str, Any]:
+    """The same machine with a side that polls, or two, where there are nodes and a door for it."""
+    if back and draw(st.booleans()):
+        entry["tentacle"] = draw(st.sampled_from([f"poll://SQ-{index}/", f"POLL://sq-{index}"]))
+    if polled and draw(st.booleans()):
+        entry |= {"front": "polling", "octopus": [*polled]}
+        if entry["tentacle"].startswith("https"):
+            entry |= draw(some({"subscription": st.just(f"poll://web{index}/")}))
+        if draw(st.booleans()):
+            entry.pop("port", None)
+            entry.pop("host", None)
+    return entry
 
 
 @st.composite

@@ -15,9 +15,17 @@ class FakeDial:
     """What stands for relay.transport.dialler.Dial."""
 
     def __init__(
-        self, host: str, port: int, context: Any, receiver: Receiver, seconds: float, failed: Callable[[Exception], None]
+        self,
+        host: str,
+        port: int,
+        context: Any,
+        receiver: Receiver,
+        seconds: float,
+        failed: Callable[[Exception], None],
+        proxy: Any = None,
     ) -> None:
         self.address = host, port
+        self.proxy = proxy
         self.context = context
         self.seconds = seconds
         self.cancelled = False
@@ -61,8 +69,9 @@ class Dials(list[FakeDial]):
         receiver: Receiver,
         seconds: float,
         failed: Callable[[Exception], None],
+        proxy: Any = None,
     ) -> FakeDial:
-        dial = FakeDial(host, port, context, receiver, seconds, failed)
+        dial = FakeDial(host, port, context, receiver, seconds, failed, proxy)
         self.append(dial)
         return dial
 

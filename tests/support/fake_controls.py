@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from relay.admin.metrics import Metrics
 from relay.errors import NoSuchNameError
 from relay.load import Load
-from relay.outcomes import Outcome, Refusal
+from relay.outcomes import NodeTrouble, Outcome, Refusal
 from routing.table import Machine
 
 NOW = 1_700_000_000.0
@@ -22,7 +22,7 @@ NOW = 1_700_000_000.0
 @dataclass
 class FakeFailure:
     time: float
-    word: Outcome | Refusal
+    word: Outcome | Refusal | NodeTrouble
     detail: str = "no route"
     peer: str = "192.0.2.1:50000"
 

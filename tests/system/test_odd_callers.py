@@ -10,7 +10,7 @@ from recordings import Side, label, odd_cases, records
 from scripted import CLIENT, PREAMBLE, SERVER, Peer
 from system import Machine, identify
 
-from relay.fronts.page import PAGE
+from relay.page import PAGE
 
 Answer = tuple[bytes, bool]  # what came, and whether the connection was closed behind it; False: silence
 

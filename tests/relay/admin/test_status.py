@@ -9,7 +9,7 @@ from fake_controls import NOW, FakeChanges, FakeControls, FakeFailure, FakeOutco
 from relay.admin.status import MACHINES, Status
 from relay.errors import NoSuchNameError
 from relay.load import Load
-from relay.outcomes import Outcome, Refusal
+from relay.outcomes import NodeTrouble, Outcome, Refusal
 from relay.version import VERSION
 from routing.addresses import Address
 
@@ -59,17 +59,20 @@ def test_the_last_reload_is_told(asked: Asked) -> None:
 
 def test_doors_are_open_drained_or_draining(asked: Asked) -> None:
     controls = asked.controls
-    controls.table = replace(controls.table, front=Address("", 10933), admin=Address("127.0.0.1", 9933))
+    controls.table = replace(
+        controls.table, front=Address("", 10933), back=Address("", 10943), admin=Address("127.0.0.1", 9933)
+    )
     controls.drained = frozenset({"web02"})
     found = {(door["kind"], door["machine"]): (door["address"], door["state"]) for door in asked.all()["doors"]}
     assert found == {
         ("shared", None): (":10933", "open"),
+        ("back", None): (":10943", "open"),
         ("admin", None): ("127.0.0.1:9933", "open"),
         ("port", "web01"): ("127.0.0.1:0", "open"),
         ("port", "web02"): ("127.0.0.1:0", "drained"),
     }
     controls.draining = True
-    assert [door["state"] for door in asked.all()["doors"]] == ["draining", "open", "draining", "drained"]
+    assert [door["state"] for door in asked.all()["doors"]] == ["draining", "draining", "open", "draining", "drained"]
 
 
 def test_machines_and_totals(asked: Asked) -> None:
@@ -131,9 +134,12 @@ def test_words_that_are_both_an_end_and_a_refusal_are_told_apart(asked: Asked) -
     asked.controls.failures["web01"] = FakeFailure(NOW, Outcome.TLS)
     asked.controls.failures["web02"] = FakeFailure(NOW, Refusal.TLS)
     of_call, of_caller = (machine["last_failure"] for machine in asked.all()["machines"])
+    asked.controls.failures["web01"] = FakeFailure(NOW, NodeTrouble.TLS)
+    of_node = asked.all()["machines"][0]["last_failure"]
+    assert (of_node["word"], of_node["kind"]) == ("tls", "node")
     assert (of_call["word"], of_call["kind"]) == ("tls", "call")
     assert (of_caller["word"], of_caller["kind"]) == ("tls", "refusal")
-    assert of_call["cause"] != of_caller["cause"]
+    assert len({of_call["cause"], of_caller["cause"], of_node["cause"]}) == 3
 
 
 # ---- one machine --------------------------------------------------------------------------------------------------------

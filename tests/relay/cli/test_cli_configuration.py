@@ -41,11 +41,12 @@ def test_a_file_without_mistakes(check: Check, path: Path) -> None:
     assert result.stdout.splitlines() == [
         f"{path}: fine; machines: 2, octopus entries: 1, files: 1",
         "front.listen: none",
+        "back.listen: none",
         "admin.listen: 127.0.0.1:9933",
         "",
-        f"MACHINE  PORT   HOST  TENTACLE             OCTOPUS     {'DECLARED AT'}",
-        f"web01    11001  -     https://web01:10933  production  {path}:4",
-        f"web02    11002  -     https://web02:10933  production  {path}:5",
+        f"MACHINE  PORT   HOST  FRONT  TENTACLE             OCTOPUS     {'DECLARED AT'}",
+        f"web01    11001  -     -      https://web01:10933  production  {path}:4",
+        f"web02    11002  -     -      https://web02:10933  production  {path}:5",
     ]
 
 
@@ -58,6 +59,7 @@ def test_files_without_machines_so_far(check: Check, path: Path) -> None:
         f"{path}: fine; machines: 0, octopus entries: 1, files: 1",
         "There are no machines yet: the relay starts, and has nothing to relay.",
         "front.listen: [::1]:10933",
+        "back.listen: none",
         "admin.listen: none",
     ]
 
@@ -95,7 +97,14 @@ def test_json_of_what_is_declared(check: Check, path: Path) -> None:
     assert found["files"] == [str(path), str(path.parent / "more.yaml")]
     assert (found["relay"], found["front"], found["admin"]) == ("dc-east", "10933", "127.0.0.1:9000")
     [octopus] = found["octopus"]
-    assert octopus == {"name": "production", "thumbprints": ["A" * 40], "identity": None, "file": str(path), "line": 2}
+    assert octopus == {
+        "name": "production",
+        "thumbprints": ["A" * 40],
+        "identity": None,
+        "nodes": [],
+        "file": str(path),
+        "line": 2,
+    }
     assert [machine["port"] for machine in found["machines"]] == ["11001", "11002", None]
     assert found["machines"][2] == {
         "name": "web03",
@@ -104,10 +113,26 @@ def test_json_of_what_is_declared(check: Check, path: Path) -> None:
         "octopus": ["production"],
         "port": None,
         "host": "web03.x",
+        "front": None,
+        "subscription": None,
         "identity": str(path.parent / "k.pem"),
         "file": str(path.parent / "more.yaml"),
         "line": 2,
     }
+
+
+def test_json_of_polling(check: Check, path: Path) -> None:
+    text = FINE.replace(f"thumbprint: {'A' * 40}", f"thumbprint: {'A' * 40}, nodes: [https://octopus-1, https://octopus-2:1]")
+    check(text.replace("https://web02", "poll://SQ-1").replace("port: 11002", "front: polling") + "back: {listen: 10943}\n")
+    found = as_json(path)
+    assert (found["back"], found["octopus"][0]["nodes"]) == ("10943", ["https://octopus-1:10943", "https://octopus-2:1"])
+    polling = found["machines"][1]
+    assert [polling[key] for key in ("tentacle", "front", "subscription", "port")] == [
+        "poll://sq-1/",
+        "polling",
+        "poll://sq-1/",
+        None,
+    ]
 
 
 def test_json_of_mistakes(check: Check, path: Path) -> None:

@@ -126,9 +126,12 @@ def test_json(tmp_path, store):
                 },
             }
         ],
+        "polled": None,
         "identity": {"file": str(tmp_path / "state" / "machines" / "web02.pem"), "problem": None},
         "tentacle": {
             "uri": "https://web02.internal:10955/",
+            "polls": None,
+            "least_connections": None,
             "pins": ["64C0A1B2C3D4E5F60718293A4B5C6D7E8F90219D"],
             "trusts": [{"octopus": "staging", "thumbprint": str(staging.thumbprint), "problem": None}],
         },
@@ -155,3 +158,57 @@ def test_what_is_not_known(tmp_path, store, arguments, code, said):
 @pytest.mark.parametrize(("written", "shown"), [("2001:db8::1", "[2001:db8::1]"), ("[2001:DB8::1]", "[2001:db8::1]")])
 def test_addresses_of_ipv6(tmp_path, store, written, shown):
     assert f"https://{shown}:11001/" in run(tmp_path, "--address", written).stdout
+
+
+POLLING = """\
+relay: {name: dc-east, state: state}
+octopus:
+  - {name: production, thumbprint: 7E5A02D3C4B1968F7E5A02D3C4B1968F7E5A02F1, nodes: [https://octopus-1, https://octopus-2]}
+  - {name: staging, thumbprint: 2B91D3C4B1968F7E5A02D3C4B1968F7E5A02D30C}
+back: {listen: 10943, octopus: staging}
+machines:
+  - name: kiosk7
+    tentacle: poll://SQ-7Q2M4Z/
+    thumbprint: 54C0A1B2C3D4E5F60718293A4B5C6D7E8F90219D
+    octopus: production
+    front: polling
+  - name: web02
+    tentacle: https://web02.internal
+    thumbprint: 64C0A1B2C3D4E5F60718293A4B5C6D7E8F90219D
+    octopus: production
+    port: 11002
+    front: polling
+"""
+
+
+def test_polling_on_both_sides(tmp_path, store):
+    (tmp_path / "relay.yaml").write_text(POLLING)
+    kiosk, staging = store.machine("kiosk7"), store.octopus("staging")
+    done = run(tmp_path, "kiosk7", "--address", "relay.corp")
+    assert (done.exit_code, done.stderr) == (0, "")
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert "Endpoint.CommunicationStyle  TentacleActive" in lines
+    assert "Endpoint.Uri                 poll://sq-7q2m4z/" in lines
+    assert f"Endpoint.Thumbprint          {kiosk.thumbprint}" in lines
+    assert "The relay polls https://octopus-1:10943/, https://octopus-2:10943/, each with 1 connection(s)." in lines
+    comms = f"server-comms --thumbprint {staging.thumbprint} --style TentacleActive --host relay.corp --port 10943"
+    assert sum(line.endswith(comms) for line in lines) == 2
+    assert "Let it poll with 2 connections or more, one for each Octopus node: a call of one node then" in lines
+    assert "Listening Tentacle" not in done.stdout
+
+
+def test_polling_in_json_and_in_the_table(tmp_path, store):
+    (tmp_path / "relay.yaml").write_text(POLLING)
+    kiosk, web = checked_json("machines", run(tmp_path, "--json", "--address", "relay.corp").stdout)
+    assert (kiosk["in_octopus"], kiosk["polled"]["endpoint"]["Uri"]) == ([], "poll://sq-7q2m4z/")
+    assert [kiosk["tentacle"][key] for key in ("uri", "polls", "least_connections")] == [
+        "poll://sq-7q2m4z/",
+        "https://relay.corp:10943",
+        2,
+    ]
+    assert [trust["octopus"] for trust in kiosk["tentacle"]["trusts"]] == ["staging"]
+    assert (len(web["in_octopus"]), web["polled"]["endpoint"]["Uri"], web["tentacle"]["polls"]) == (1, None, None)
+    made = store.subscription("web02")
+    table = run(tmp_path, "--address", "relay.corp").stdout
+    assert made in table
+    assert "https://relay.corp:11002/" in table

@@ -15,11 +15,11 @@ machines: [{{name: web01, tentacle: "https://web01", thumbprint: {"C" * 40}, oct
 """
 FULL = "relay-tentacle: the output cannot be written: No space left on device.\n"
 INTERRUPT = "os.kill(os.getpid(), signal.SIGINT)"
-LOADING = f"""
+LOADING = """
 class Loading:
     def find_spec(name, *more):
-        if name == "relay.cli.demo":
-            {INTERRUPT}
+        if name == "relay.cli.{module}":
+            {interrupt}
 sys.meta_path.insert(0, Loading)
 """
 
@@ -68,11 +68,12 @@ def test_nobody_reads_any_more(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     "before",
     [
-        LOADING,
+        LOADING.format(module="program", interrupt=INTERRUPT),
+        LOADING.format(module="schema", interrupt=INTERRUPT),
         f"from relay.cli import schema; schema.json_schema.main_file = lambda: {INTERRUPT}",
         "import click; import relay.cli.schema as s; s.json_schema.main_file = lambda: click.prompt('', prompt_suffix='')",
     ],
-    ids=["while modules load", "in a command", "at the end of what is typed"],
+    ids=["while the program loads", "while the command loads", "in a command", "at the end of what is typed"],
 )
 def test_ctrl_c(before: str) -> None:
     program = f"import os, signal, sys\n{before}\nfrom relay.cli.main import main; main(['schema'], 'relay-tentacle')"
@@ -86,3 +87,11 @@ def test_another_error_is_no_error_of_the_output() -> None:
     )
     code, said = run([sys.executable, "-c", program, "schema"], subprocess.DEVNULL)
     assert (code, said.splitlines()[-1]) == (1, "FileNotFoundError: [Errno 2] No such file or directory: '/none'")
+
+
+def test_a_command_does_not_wait_for_the_others_to_load() -> None:
+    program = (
+        "import sys, atexit; atexit.register(lambda: print('relay.cli.run' in sys.modules, file=sys.stderr)); "
+        "from relay.cli.main import main; main(['schema'], 'relay-tentacle')"
+    )
+    assert run([sys.executable, "-c", program], subprocess.DEVNULL) == (0, "False\n")

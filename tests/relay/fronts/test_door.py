@@ -14,9 +14,9 @@ from tls_peer import FIN, RST, TlsPeer, client_side
 from wires import Held
 
 from relay.fronts.door import GATE_FULL
-from relay.fronts.page import PAGE
 from relay.halibut.lines import SERVER_IDENTITY
 from relay.outcomes import Outcome, Refusal
+from relay.page import PAGE
 from relay.transport.listener import PAUSE
 
 

@@ -8,9 +8,9 @@ from halibut_bytes import REQUEST, RESPONSE, deflated, frame, pieces, reference,
 from tables import OCTOPUS, OTHER_OCTOPUS, PRODUCTION, STAGING, STRANGER, machine
 from visit import ID, IDENTIFY, PEER, Visit
 
-from relay.fronts.page import PAGE
 from relay.halibut.lines import CLIENT_IDENTITY, END, NEXT, PREAMBLE, PROCEED, SERVER_IDENTITY
 from relay.outcomes import Outcome, Refusal
+from relay.page import PAGE
 from relay.transport.errors import HandshakeError
 
 # ---- who it is ----------------------------------------------------------------------------------------------------------

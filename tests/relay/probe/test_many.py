@@ -79,3 +79,15 @@ def test_an_identity_that_cannot_be_read(tmp_path):
     store.octopus_file("staging").write_bytes(b"nothing")
     with pytest.raises(NotReadyError, match=r"staging.pem"):
         asked(tmp_path, ["web02"], None)
+
+
+def test_polling_tentacles_are_not_dialled(tmp_path):
+    store = IdentityStore(tmp_path / "state", lambda *_: None, lambda _: None)
+    store.import_octopus(identity("production"))
+    kiosk = machine("kiosk7", octopus=(PRODUCTION,), tentacle=None, subscription="poll://sq/")
+    web = machine("web01", octopus=(PRODUCTION,))
+    assert [job.machine.name for job in jobs(table(tmp_path, kiosk, web), store, (), None)] == ["web01"]
+    with pytest.raises(NotReadyError, match=r"machine kiosk7: its Tentacle polls the relay \(poll://sq/\)"):
+        jobs(table(tmp_path, kiosk, web), store, ("kiosk7",), None)
+    with pytest.raises(NoSuchEntryError, match="no machine has a listening Tentacle"):
+        jobs(table(tmp_path, kiosk), store, (), None)

@@ -1,7 +1,7 @@
 import pytest
 from strangers import PAGE
 
-from relay.fronts.page import PAGE as PAGE_OF_A_RELAY
+from relay.page import PAGE as PAGE_OF_A_RELAY
 from relay.peers.framing import PAGE as PAGE_OF_A_PEER
 from relay.probe.page import Page, judge
 

@@ -1,4 +1,4 @@
-from relay.fronts.page import PAGE
+from relay.page import PAGE
 
 
 def test_it_is_halibut_s_default_page_to_the_byte() -> None:

@@ -1,0 +1,103 @@
+"""Where polling Tentacles come in, those of all machines: each is served for its own subscription only.
+
+Halibut itself ties neither a role nor a subscription to a certificate (wire.md 2.3). Here ``MX-SUBSCRIBER`` is answered only
+where the certificate has a pin of the machine that owns the subscription (10.13); everybody else is closed before MX-SERVER.
+"""
+
+import socket
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from OpenSSL import SSL
+
+from certs.thumbprint import Thumbprint
+from relay.backs.poller import PollerConnection
+from relay.backs.polling import PollingBack
+from relay.outcomes import RELAY_DRAINS, Refusal, SentAway
+from relay.transport.connection import TLSConnection
+from relay.transport.loop import Loop
+from routing.subscriptions import same_for_all
+
+_NOBODY: Final = ""  # the machine of whoever has not said yet what it is
+
+
+class House(Protocol):
+    """What stands behind the entrance: it counts, and it knows the subscriptions."""
+
+    def departed(self) -> None:
+        """A connection that was admitted is closed."""
+
+    def poller_refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
+        """A caller was turned away, or left. machine: empty where it is not known."""
+
+    def polling_back(self, subscription: str) -> PollingBack | None:
+        """Whose subscription this is, in the spelling of routing.subscriptions; None where no machine has it."""
+
+
+class PollingEntrance:
+    """See above. context gives the TLS context that shows the identity which Tentacles trust; asked for each connection."""
+
+    def __init__(self, loop: Loop, context: Callable[[], SSL.Context], house: House) -> None:
+        self._loop = loop
+        self._context = context
+        self._house = house
+        self._callers: set[PollerConnection] = set()  # until they are identified
+        self.barred: SentAway | None = None
+        """Why whoever comes is sent away, while that is so."""
+
+    def __len__(self) -> int:
+        """How many have not been identified yet."""
+        return len(self._callers)
+
+    def enter(self, sock: socket.socket, peer: str, opened: float) -> None:
+        """A caller whose ClientHello waits in the socket, which belongs to the entrance from now on. opened: when it came."""
+        connection = PollerConnection(self._loop.reactor, self, peer, opened)
+        connection.link = link = TLSConnection(self._loop, sock, self._context(), connection)
+        link.closed = self._house.departed
+        self._callers.add(connection)
+        link.accept()
+
+    # ---- what connections ask and say -------------------------------------------------------------------------------
+
+    def identified(self, connection: PollerConnection, subscription: str, certificate: bytes) -> PollingBack | None:
+        """Whose it is, if it may be served."""
+        back = self._house.polling_back(same_for_all(subscription))
+        shown = Thumbprint.of(certificate)
+        if back is None:
+            detail = f"{subscription}: no machine has it; {shown} was shown"
+            self._turn_away(connection, Refusal.UNKNOWN_SUBSCRIPTION, _NOBODY, detail)
+            return None
+        machine = back.machine
+        if not connection.shows(machine.thumbprints):
+            pins = ", ".join(map(str, machine.thumbprints))
+            detail = f"{subscription}: {shown} was shown, and its machine has {pins}"
+            self._turn_away(connection, Refusal.NOT_OWNER, machine.name, detail)
+            return None
+        if refusal := back.refusal():
+            self._turn_away(connection, refusal[0], machine.name, f"{subscription}: {refusal[1]}")
+            return None
+        return back
+
+    def _turn_away(self, connection: PollerConnection, refusal: Refusal, machine: str, detail: str) -> None:
+        self._house.poller_refused(refusal, machine, connection.peer, detail)
+        connection.leave()
+
+    def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
+        """Somebody was turned away, or left, before that."""
+        self._house.poller_refused(refusal, _NOBODY, peer, detail)
+
+    def left(self, connection: PollerConnection) -> None:
+        self._callers.discard(connection)
+
+    # ---- time, and the end ------------------------------------------------------------------------------------------
+
+    def check(self, now: float, identify: float) -> None:
+        """Looks for whoever has waited too long; to be called now and then. identify: seconds for all up to the identity."""
+        for connection in list(self._callers):
+            if now - connection.since > identify:
+                connection.refuse(Refusal.IDENTIFY_TIMEOUT, f"not identified within {identify:.0f} s")
+
+    def drain(self, why: SentAway = RELAY_DRAINS) -> None:
+        """Whoever is not identified goes. Those that are belong to their backs."""
+        for connection in list(self._callers):
+            connection.refuse(why.refusal, why.detail)
