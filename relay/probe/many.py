@@ -22,17 +22,17 @@ class NotReadyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One probe: of a machine, with the identity that its Tentacle sees for one octopus entry."""
+    """One probe: of a machine, with the identity that its Tentacle sees for one octopus entry; None: it is passed through."""
 
     machine: Machine
-    identity: Identity
+    identity: Identity | None
 
 
 def jobs(table: Table, store: IdentityStore, names: Sequence[str], octopus: str | None) -> list[Job]:
     """A probe for each of these machines, or for all where no name is given, and for each of its octopus entries or this one.
 
-    Polling Tentacles cannot be dialled: all means all others. Raises NoSuchEntryError for a name that nothing has, or an entry
-    that a machine does not; NotReadyError.
+    A machine that is passed through has no entries, and one probe. Polling Tentacles cannot be dialled: all means all others.
+    Raises NoSuchEntryError for a name that nothing has, or an entry that a machine does not; NotReadyError.
     """
     if octopus is not None:
         identities.entry(table, octopus, "octopus")
@@ -45,9 +45,12 @@ def jobs(table: Table, store: IdentityStore, names: Sequence[str], octopus: str 
                 f"machine {machine.name}: its Tentacle polls the relay ({machine.uri}), so nobody can dial it. "
                 "`relay-tentacle status` says whether it is there."
             )
+        if machine.passthrough and octopus is None:
+            found.append(Job(machine, None))
+            continue
         entries = [entry for entry in machine.octopus if octopus in (None, entry.name)]
         if not entries and names:
-            known = ", ".join(entry.name for entry in machine.octopus)
+            known = ", ".join(entry.name for entry in machine.octopus) or "none, for it is passed through"
             raise NoSuchEntryError(f"machine {machine.name}: {octopus} may not call it. It has: {known}.")
         for entry in entries:
             if entry.name not in shown:
@@ -61,10 +64,7 @@ def jobs(table: Table, store: IdentityStore, names: Sequence[str], octopus: str 
 
 
 def _machine(table: Table, name: str) -> Machine:
-    identities.entry(table, name, "machine")
-    machine = table.machine(name)
-    assert machine is not None
-    return machine
+    return identities.machine(table, name)
 
 
 def _identity(table: Table, store: IdentityStore, name: str) -> Identity:

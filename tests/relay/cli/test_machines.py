@@ -128,6 +128,7 @@ def test_json(tmp_path, store):
         ],
         "polled": None,
         "identity": {"file": str(tmp_path / "state" / "machines" / "web02.pem"), "problem": None},
+        "passthrough": False,
         "tentacle": {
             "uri": "https://web02.internal:10955/",
             "polls": None,
