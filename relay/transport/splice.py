@@ -99,7 +99,9 @@ class Splice:
         left = tuple(leg.undelivered if leg.closing else 0 for leg in self._legs)
         for leg, now, then in zip(self._legs, left, before or (0, 0), strict=True):
             if now and now == then:
-                self.end(How.STALLED, leg.other, f"took nothing for {STALL:.0f} s, and {now} bytes or its FIN were left")
+                self.end(
+                    How.STALLED, leg.other, f"took nothing for {STALL:.0f} s, and {now} bytes were left (a FIN counts as one)"
+                )
                 return
         if any(left):
             self._timer = self.loop.reactor.callLater(STALL, self._look, left)

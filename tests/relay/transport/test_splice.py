@@ -17,7 +17,7 @@ from wires import Wires
 from relay.transport import splice as splice_module
 from relay.transport.connection import STALL, prepare_socket
 from relay.transport.pipes import PIPE
-from relay.transport.splice import End, How, Splice
+from relay.transport.splice import End, How, Leg, Splice
 
 SMALL = 8 * 1024  # bytes of a socket's buffers that fill up soon
 ROUNDS = 20_000
@@ -66,6 +66,14 @@ class Joined:
             else:
                 return "fin"
         raise AssertionError("it does not end")
+
+    async def acknowledged(self, leg: Leg) -> None:
+        """All that it has sent; a host may take 40 ms for a FIN."""
+        for _ in range(ROUNDS):
+            if not leg.undelivered:
+                return
+            await turns(1)
+        raise AssertionError("it is not acknowledged")
 
     async def over(self) -> End:
         for _ in range(ROUNDS):
@@ -221,6 +229,7 @@ async def test_half_a_close_is_half_a_close(joined: Joined, first: str) -> None:
     for part in (b"an answer", b"and one more"):
         other.send(part)
         assert await joined.receive(closer, len(part)) == part
+    await joined.acknowledged(joined.splice.near if first == "caller" else joined.splice.far)
     joined.wires.clocked.advance(100)
     await turns()
     other.send(b"late")
