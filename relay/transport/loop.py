@@ -18,4 +18,3 @@ class Loop:
     def stop(self) -> None:
         self.gate.stop()
         self.poller.stop()
-        self.pipes.stop()

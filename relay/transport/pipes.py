@@ -27,15 +27,25 @@ class Pipe:
 
 
 class Pipes:
-    """Gives pipes away, and takes them back."""
+    """Gives pipes away, and takes them back. While nobody uses them, none is open."""
 
     def __init__(self) -> None:
         self._free: list[Pipe] = []
-        self._stopped = False
+        self._users = 0
 
     def __len__(self) -> int:
         """How many are kept."""
         return len(self._free)
+
+    def enter(self) -> None:
+        """One more may take pipes, until it leaves."""
+        self._users += 1
+
+    def leave(self) -> None:
+        """One less; it has given back what it took."""
+        self._users -= 1
+        while self._free and not self._users:
+            self._free.pop().close()
 
     def take(self) -> Pipe:
         """An empty one. Raises OSError where no descriptors are left."""
@@ -48,13 +58,7 @@ class Pipes:
 
     def give_back(self, pipe: Pipe, empty: bool) -> None:
         """One that somebody took. Where bytes were left in it, it is closed."""
-        if empty and len(self._free) < KEPT and not self._stopped:
+        if empty and len(self._free) < KEPT:
             self._free.append(pipe)
         else:
             pipe.close()
-
-    def stop(self) -> None:
-        """Closes those that are kept, and any that come back."""
-        self._stopped = True
-        while self._free:
-            self._free.pop().close()

@@ -63,6 +63,7 @@ class Splice:
         self.near = Leg(self, near)
         self.far = Leg(self, far)
         self.near.other, self.far.other = self.far, self.near
+        loop.pipes.enter()
         for leg in self._legs:
             leg.ask()
 
@@ -88,6 +89,7 @@ class Splice:
             self._timer = None
         for leg in self._legs:
             leg.close(reset)
+        self.loop.pipes.leave()
 
     def watch(self) -> None:
         """From a leg that has closed: what it has left must move from now on."""

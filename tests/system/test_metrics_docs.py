@@ -30,7 +30,7 @@ def served(text: str) -> tuple[str, set[str]]:
 
 def test_the_table_is_what_a_relay_serves(tmp_path: Path) -> None:
     [port] = free_ports(1)
-    with site(tmp_path, admin=f"{HOST}:{port}"), urlopen(f"http://{HOST}:{port}/metrics", timeout=PATIENCE) as reply:
+    with site(tmp_path, passed=1, admin=f"{HOST}:{port}"), urlopen(f"http://{HOST}:{port}/metrics", timeout=PATIENCE) as reply:
         assert served(reply.read().decode()) == (TABLE, OTHERS)
 
 

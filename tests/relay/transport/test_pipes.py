@@ -21,6 +21,7 @@ def is_open(pipe: Pipe) -> bool:
 
 def test_a_pipe_is_used_again() -> None:
     pipes = Pipes()
+    pipes.enter()
     pipe = pipes.take()
     assert os.write(pipe.writer, bytes(PIPE + 1)) == PIPE
     with pytest.raises(BlockingIOError):
@@ -31,12 +32,13 @@ def test_a_pipe_is_used_again() -> None:
     pipes.give_back(pipe, empty=True)
     assert pipes.take() is pipe
     pipes.give_back(pipe, empty=True)
-    pipes.stop()
+    pipes.leave()
     assert not is_open(pipe)
 
 
 def test_one_with_bytes_in_it_is_closed() -> None:
     pipes = Pipes()
+    pipes.enter()
     pipe = pipes.take()
     pipes.give_back(pipe, empty=False)
     assert len(pipes) == 0
@@ -45,24 +47,30 @@ def test_one_with_bytes_in_it_is_closed() -> None:
 
 def test_no_more_than_a_few_are_kept() -> None:
     pipes = Pipes()
+    pipes.enter()
     taken = [pipes.take() for _ in range(KEPT + 3)]
     for pipe in taken:
         pipes.give_back(pipe, empty=True)
     assert len(pipes) == sum(map(is_open, taken)) == KEPT
-    pipes.stop()
+    pipes.leave()
     assert not any(map(is_open, taken))
 
 
-def test_those_that_come_back_behind_the_end_are_closed() -> None:
+def test_they_are_kept_while_somebody_may_need_them() -> None:
     pipes = Pipes()
+    pipes.enter()
+    pipes.enter()
     pipe = pipes.take()
-    pipes.stop()
     pipes.give_back(pipe, empty=True)
+    pipes.leave()
+    assert is_open(pipe)
+    pipes.leave()
     assert not is_open(pipe)
 
 
 def test_no_descriptor_is_free() -> None:
     pipes = Pipes()
+    pipes.enter()
     with no_descriptor_free(), pytest.raises(OSError, match="Too many open files") as raised:
         pipes.take()
     assert raised.value.errno == errno.EMFILE
