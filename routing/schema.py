@@ -27,7 +27,8 @@ _MACHINE_EXAMPLE = {
 }
 _PINNED: Final[dict[str, Any]] = {"oneOf": [{"required": ["thumbprint"]}, {"required": ["thumbprints"]}]}
 # What a machine is that has no pin: what may stand beside it, passthrough_checks.py says.
-_PASSED_THROUGH: Final[dict[str, Any]] = {"required": ["passthrough"], "properties": {"passthrough": {"enum": [True, "true"]}}}
+_ON: Final[dict[str, Any]] = {"anyOf": [{"const": True}, {"type": "string", "pattern": "^[Tt][Rr][Uu][Ee]$"}]}
+_PASSED_THROUGH: Final[dict[str, Any]] = {"required": ["passthrough"], "properties": {"passthrough": _ON}}
 _PINNED_OR_NOT: Final[dict[str, Any]] = {"oneOf": [*_PINNED["oneOf"], _PASSED_THROUGH]}
 _HAS_DOOR: Final[dict[str, Any]] = {"anyOf": [{"required": [key]} for key in ("port", "host", "front")]}
 

@@ -91,3 +91,13 @@ def test_polling_tentacles_are_not_dialled(tmp_path):
         jobs(table(tmp_path, kiosk, web), store, ("kiosk7",), None)
     with pytest.raises(NoSuchEntryError, match="no machine has a listening Tentacle"):
         jobs(table(tmp_path, kiosk), store, (), None)
+
+
+def test_a_machine_that_is_passed_through_is_looked_at_once(tmp_path):
+    """No identity has to be there for that."""
+    store = IdentityStore(tmp_path / "state", lambda *_: None, lambda _: None)
+    vault = machine("vault01", passthrough=True, octopus=(), thumbprints=())
+    known = table(tmp_path, vault, machine("web01", octopus=(PRODUCTION,)))
+    assert jobs(known, store, ("vault01",), None) == [Job(vault, None)]
+    with pytest.raises(NoSuchEntryError, match=r"production may not call it. It has: none, for it is passed through."):
+        jobs(known, store, ("vault01",), "production")
