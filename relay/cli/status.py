@@ -116,7 +116,7 @@ def _print_machine(machine: dict[str, Any], draining: bool) -> None:
             "connections ended" if passthrough else "calls since the start",
             f"{numbers or 'none'}; {machine['request_bytes']} bytes there, {machine['reply_bytes']} back",
         ),
-        ("last call carried", machine["last_success"] or "none since the start"),
+        ("last answered" if passthrough else "last call carried", machine["last_success"] or "none since the start"),
     ]
     failure = machine["last_failure"]
     if failure is None:
