@@ -166,6 +166,9 @@ class RelayService:
     def _context_at_entrance(self) -> SSL.Context:
         return self.faces.entrance()
 
+    def polling_machine(self, certificate: bytes) -> Machine | None:
+        return self.table.polling_machine(certificate)
+
     def polling_back(self, subscription: str) -> PollingBack | None:
         machine = self.table.subscriptions.get(subscription)
         return self._routes[machine.name].own_back if machine else None
