@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from relay.clock import Clock, Timer
 from relay.faces import Faces
 from relay.fronts.passthrough import PassthroughFront, close_unread
-from relay.load import Load
+from relay.load import Load, NodePolls
 from relay.outcomes import MACHINE_DRAINS, NOISE, SERVED, TROUBLE, Outcome, Refusal, SentAway
 from relay.passed import Passed
 from relay.route import Failure
@@ -81,13 +81,13 @@ class PassthroughRoute:
             self._served_at = max(self._served_at, passed.replied)
         if passed.outcome in TROUBLE:
             assert passed.outcome
-            self.last_failure = Failure(time.time(), passed.outcome, passed.detail, passed.peer)
+            self.last_failure = Failure(time.time(), "call", passed.outcome, passed.detail, passed.peer)
         self._house.passed(passed)
         self._house.departed()
 
     def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
         if refusal not in NOISE:
-            self.last_failure = Failure(time.time(), refusal, detail, peer)
+            self.last_failure = Failure(time.time(), "refusal", refusal, detail, peer)
         self._house.refused(refusal, self.machine.name, peer, detail)
 
     # ---- how it is --------------------------------------------------------------------------------------------------
@@ -123,6 +123,14 @@ class PassthroughRoute:
     @property
     def polls(self) -> int:
         return 0
+
+    @property
+    def nodes(self) -> list[NodePolls]:
+        return []
+
+    @property
+    def live(self) -> None:
+        """Nobody polls, so only a connection would tell."""
 
     @property
     def load(self) -> Load:
