@@ -150,14 +150,14 @@ class PassthroughRoute:
         cut: why to cut at once who is connected to another Tentacle than theirs; if empty, those go on. How many were cut.
         """
         self.machine = machine
-        gone = [front for front in self._fronts if front.tentacle != machine.tentacle] if cut else []
-        for front in gone:
-            front.cut(Outcome.CUT, cut)
-        return len(gone)
+        return self.cut_untrusted(cut) if cut else 0
 
     def cut_untrusted(self, why: str) -> int:
-        """Nobody was asked who he is, so nobody's trust can be taken away."""
-        return 0
+        """Cuts at once who is connected to another Tentacle than that of the settings in force. How many."""
+        gone = [front for front in self._fronts if front.tentacle != self.machine.tentacle]
+        for front in gone:
+            front.cut(Outcome.CUT, why)
+        return len(gone)
 
     # ---- what operators do ------------------------------------------------------------------------------------------
 

@@ -212,6 +212,16 @@ async def test_another_address_of_the_tentacle(site: PassthroughSite, now: bool)
     assert await site.receive(await site.accepted(listener), len(HELLO)) == HELLO
 
 
+@pytest_twisted.ensureDeferred
+async def test_whoever_was_left_with_the_old_address_is_cut_by_a_later_reload(site: PassthroughSite) -> None:
+    caller, tentacle = await site.joined()
+    _, address = await another_tentacle(site)
+    reload(site, tentacle=address)
+    await goes_on(site, caller, tentacle)
+    assert reload(site, tentacle=address, now=True) == Changes(unchanged=("vault01", "web01"), closed=1)
+    await is_cut(site, caller, tentacle)
+
+
 @pytest.mark.parametrize("now", [False, True])
 @pytest_twisted.ensureDeferred
 async def test_what_has_not_changed_stays(site: PassthroughSite, now: bool) -> None:
