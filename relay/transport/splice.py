@@ -178,9 +178,7 @@ class Leg:
             self.ask()
 
     def peer_closed(self) -> None:
-        if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._splice.end(How.BROKEN, self, "reset")
-            return
+        """It is not read now. Where it was a reset, the poller says so next: it goes on asking for that."""
         self.closing = True
         self.ask()
         self._splice.watch()

@@ -171,6 +171,18 @@ async def test_whoever_is_there_when_it_is_resumed_stays(site: PassthroughSite) 
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_drain_that_everybody_has_left_waits_for_nothing(site: PassthroughSite) -> None:
+    caller, tentacle = await site.joined()
+    site.service.drain_machine("vault01")
+    due = site.reactor.seconds() + DRAIN
+    assert [timer.getTime() for timer in site.reactor.timers].count(due) == 1
+    caller.close()
+    tentacle.close()
+    assert (await site.line())["outcome"] == "ok"
+    assert [timer.getTime() for timer in site.reactor.timers].count(due) == 0
+
+
+@pytest_twisted.ensureDeferred
 async def test_whose_tentacle_is_only_dialled_goes_at_once(site: PassthroughSite) -> None:
     site.listener.listen(0)
     for _ in range(3):
