@@ -256,6 +256,7 @@ class RelayService:
         closed = 0
         other_kind = [machine.name for machine in self.table.machines if self._is_of_another_kind(machine)]
         removed = [self._routes.pop(name) for name in (*changes.removed, *other_kind)]
+        drained = {route.machine.name for route in removed if route.drained}
         self._leaving += removed
         if now:
             closed += sum(route.cut(_CUT_BY_RELOAD, again=False) for route in self._leaving)
@@ -267,6 +268,8 @@ class RelayService:
             if machine.name not in self._routes:
                 route = self._routes[machine.name] = route_for(self._loop, machine, self)
                 route.start()
+                if machine.name in drained:  # it is of another kind now, and stays so all the same
+                    route.drain(MACHINE_DRAINS)
             elif machine.name in changed:
                 closed += self._routes[machine.name].change(machine, faces_before, _CUT_BY_RELOAD if now else "")
         return closed

@@ -276,6 +276,20 @@ async def test_a_machine_that_is_not_passed_through_any_more(site: PassthroughSi
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_machine_that_is_drained_stays_so_whatever_it_becomes(site: PassthroughSite) -> None:
+    site.service.drain_machine("vault01")
+    opened = machine("vault01", tentacle=site.machine.tentacle, octopus=site.other.octopus)
+    for declared in (opened, site.machine):
+        site.relay.reload(declared, site.other)
+        assert site.service.is_drained("vault01")
+        caller = await site.street.call(site.address, shakes=False)
+        assert await site.street.ended(caller) == FIN
+        assert caller.records == []
+    site.service.resume_machine("vault01")
+    await site.joined()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_machine_that_is_passed_through_from_now_on(site: PassthroughSite) -> None:
     listener, address = await another_tentacle(site)
     passed = site.passed_through(name="web01", tentacle=address)
