@@ -189,12 +189,12 @@ class Street:
     def relay(self, version: Version, name: str = "", machines: int = MACHINES, polling: bool = False) -> Proxy:
         """name: if it is not the version's. polling: all Tentacles but the last one poll the relay."""
         folder, values = self._folder(name or version.name)
-        (folder / "identities").mkdir()
 
         def command(filled: Values) -> Sequence[str]:
             file = folder / "relay.yaml"
             back = f"back:\n  listen: 127.0.0.1:{filled['back_port']}\n  octopus: bench" if polling else ""
-            text = _machines(machines, polling, folder, filled)
+            text = _machines(machines, polling, filled)
+            _give_identities(folder / "state", folder / "relay.pem", machines)
             file.write_text(fill((HERE / file.name).read_text(), {**filled, "machines": text, "back": back}))
             return [*version.argv, "run", "--config", str(file)]
 
@@ -204,20 +204,28 @@ class Street:
         return proxy
 
 
-def _machines(count: int, polling: bool, folder: Path, values: Values) -> str:
-    """Entries of so many machines. Each has an address of its own, and a file of its own with the identity that all share."""
+def _machines(count: int, polling: bool, values: Values) -> str:
+    """Entries of so many machines, each with an address of its own."""
     entries = []
     for number in range(count):
-        identity = folder / "identities" / f"web{number}.pem"
-        if not identity.exists():
-            identity.hardlink_to(values["relay_pem"])
         address = f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}:{values['target_port']}"
         tentacle = f"poll://web{number}/" if polling and number < count - 1 else f"https://{address}"
         entries.append(
-            f"  - {{name: web{number}, host: web{number}.test, tentacle: '{tentacle}', identity: '{identity}',\n"
-            f"     thumbprint: {values['tentacle_thumbprint']}}}"
+            f"  - {{name: web{number}, host: web{number}.test, tentacle: '{tentacle}',"
+            f" thumbprint: {values['tentacle_thumbprint']}}}"
         )
     return "\n".join(entries)
+
+
+def _give_identities(state: Path, identity: Path, machines: int) -> None:
+    """Makes the relay's folder of identities, as if it had made them itself: the same one for all, which saves much time."""
+    for folder, names in (("machines", [f"web{number}" for number in range(machines)]), ("octopus", ["bench"])):
+        (state / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in names:
+            file = state / folder / f"{name}.pem"
+            if not file.exists():
+                file.hardlink_to(identity)
+    state.chmod(0o700)
 
 
 def listens(port: int) -> bool:

@@ -29,8 +29,8 @@ whole, measured as the CPU time of a running relay under the same calls. No figu
 
 Measured {date} on {box}.
 
-A call is `NEXT`, `PROCEED`, a request and a reply; the relay reads each of the four on one leg and writes it on the other. Times
-are CPU of the process, user and system, the medians of many rounds. What is "of which" is part of the step above it.
+A call is `NEXT`, `PROCEED`, a request and a reply; the relay reads each of the four on one leg and writes it on the other.
+Times are CPU of the process, user and system, the medians of many rounds. What is "of which" is part of the step above it.
 {counted}
 {table}
 
