@@ -25,29 +25,35 @@ Values = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A relay to be measured. argv: its command, without ``run``; environment: what it has beside ours."""
+    """A relay to be measured. argv: its command, without ``run``; tree: where its source is, if that is known.
+
+    environment: what it has beside ours.
+    """
 
     name: str
     argv: tuple[str, ...]
+    tree: Path | None = None
     environment: tuple[tuple[str, str], ...] = ()
 
     @property
     def number(self) -> str:
-        """As ``--version`` has it."""
-        done = output_of("env", *(f"{key}={value}" for key, value in self.environment), *self.argv, "--version")
-        return done.strip().rpartition("\n")[2][:80]
+        """As ``--version`` has it, and the commit."""
+        said = output_of("env", *(f"{key}={value}" for key, value in self.environment), *self.argv, "--version")
+        number = said.strip().rpartition(" ")[2]
+        commit = output_of("git", "-C", str(self.tree), "describe", "--always", "--dirty").strip() if self.tree else ""
+        return f"{number} ({commit})" if re.fullmatch(r"[\w.-]+", commit) else number
 
 
 def installed() -> Version:
     """The relay of the Python that runs this."""
-    return Version("ours", (str(Path(sys.executable).with_name("relay-tentacle")),))
+    return Version("ours", (str(Path(sys.executable).with_name("relay-tentacle")),), HERE.parent)
 
 
 def version_at(name: str, place: Path) -> Version:
     """Another one. place: a tree of the project, or a relay-tentacle or Python of another environment. Raises TroubleError."""
     place = place.expanduser().absolute()
     if (place / "relay" / "__main__.py").is_file():
-        return Version(name, (sys.executable, "-m", "relay"), (("PYTHONPATH", str(place)),))
+        return Version(name, (sys.executable, "-m", "relay"), place, (("PYTHONPATH", str(place)),))
     if not place.is_file():
         raise TroubleError(f"{name}: {place} is neither a tree of this project nor a program")
     return Version(name, (str(place),) if "relay" in place.name else (str(place), "-m", "relay"))

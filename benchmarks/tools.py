@@ -35,8 +35,11 @@ class Tools:
 
 
 def output_of(*argv: str) -> str:
-    """All that a command says."""
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    """All that a command says; empty where there is no such command."""
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
     return done.stdout + done.stderr
 
 
@@ -110,7 +113,11 @@ def raise_descriptor_limit() -> int:
 
 def versions(tools: Tools) -> dict[str, str]:
     """Of all that takes part, but the relays."""
-    found = {"kernel": platform.release(), "openssl": output_of(tools.paths["openssl"], "version").split()[1]}
+    found = {
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "openssl": output_of(tools.paths["openssl"], "version").split()[1],
+    }
     if "haproxy" in tools.paths:
         found["haproxy"] = output_of(tools.paths["haproxy"], "-v").split()[2]
     if "nginx" in tools.paths:

@@ -71,7 +71,7 @@ def main() -> int:
     parser.add_argument("--without-instructions", action="store_true", help="do not run valgrind")
     args = parser.parse_args()
     try:
-        box, programs = machine(), {"python": sys.version.split()[0], **versions(find_tools(("haproxy", "nginx")))}
+        box, programs = machine(), {**versions(find_tools(("haproxy", "nginx"))), "relay": installed().number}
         profile = Profile(
             dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
             f"{box['cpus']} CPUs ({box['model']}), load {box['load']} before; "
