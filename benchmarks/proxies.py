@@ -165,7 +165,6 @@ class Street:
             "tentacle_thumbprint": thumbprint(self._work / "tentacle.crt"),
             "load_module": self._tools.stream_module,
             "max_connections": str(self.most_pairs),
-            "descriptors": str(self._descriptors),
             "worker_connections": str(self._descriptors - 200),
         }
 

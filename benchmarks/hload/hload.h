@@ -46,7 +46,7 @@
 #include <unistd.h>
 
 #define CHUNK 65536                     /* bytes per SSL_read and SSL_write of a stream */
-#define TIMEOUT_S 60                    /* a peer that says nothing to the client for this long is an error */
+#define TIMEOUT_S 20                    /* a peer that says nothing to the client for this long is an error */
 #define MAX_EXCHANGES 8
 
 typedef struct { char *bytes; long len; } Blob;
