@@ -1,7 +1,7 @@
 """A whole measurement, stage by stage, in alternating rounds. What goes wrong in one stage is kept, and the next one begins."""
 
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 
 from benchmarks import workloads
@@ -72,16 +72,27 @@ class Measurement:
         return found + [street.relay(version) for version in self._versions]
 
     def _loads(self, loads: Sequence[str]) -> None:
-        plan = self._plan
-        with self._stage(", ".join(loads)), self._running(self._proxies(self._street, direct=True)) as proxies:
-            for number in range(plan.rounds):
-                say(f"round {number + 1} of {plan.rounds}: {', '.join(loads)}")
+        proxies: list[Proxy] = []
+        try:
+            for proxy in self._proxies(self._street, direct=True):
+                with self._stage(f"{', '.join(loads)}, {proxy.name}"):
+                    self._start(proxy)
+                    proxies.append(proxy)
+            for number in range(self._plan.rounds):
+                say(f"round {number + 1} of {self._plan.rounds}: {', '.join(loads)}")
                 for workload in loads:
                     for proxy in _turned(proxies, number):
-                        if workload == "fair":
-                            self._note(workloads.fair(proxy, self._load, plan, number))
-                        else:
-                            self._note(workloads.exchanges(workload, proxy, self._load, plan, number))
+                        with self._stage(f"{workload}, {proxy.name}"):
+                            self._load_once(workload, proxy, number)
+        finally:
+            for proxy in proxies:
+                proxy.stop()
+
+    def _load_once(self, workload: str, proxy: Proxy, number: int) -> None:
+        if workload == "fair":
+            self._note(workloads.fair(proxy, self._load, self._plan, number))
+        else:
+            self._note(workloads.exchanges(workload, proxy, self._load, self._plan, number))
 
     def _flat(self, version: Version) -> None:
         """Calls with few machines, with many, and beside idle connections: compared with the first of these."""
@@ -91,11 +102,11 @@ class Measurement:
         beside = street.relay(version, f"{version.name}, {plan.idle} idle")
         with self._stage("flat"):
             say(f"flat: {version.name} with {plan.machines} machines, and with {plan.idle} idle connections")
-            with self._running([few, many, beside]) as proxies:
+            with self._running(few, many, beside):
                 held = self._load.idle(beside.port, plan.idle, *self._load.rpc, *names(beside.machines, beside.machines))
                 try:
                     for number in range(plan.rounds):
-                        for proxy in _turned(proxies, number):
+                        for proxy in _turned([few, many, beside], number):
                             self._note(workloads.exchanges("flat", proxy, self._load, plan, number, few.name))
                 finally:
                     open_ = held.let_go()
@@ -106,7 +117,7 @@ class Measurement:
         for proxy in self._proxies(self._street, direct=False):
             with self._stage(f"idle, {proxy.name}"):
                 say(f"idle: {self._plan.idle} callers of {proxy.name}")
-                with self._running([proxy]):
+                with self._running(proxy):
                     self._note(workloads.idle(proxy, self._load, self._plan, self._street.most_pairs))
 
     def _pollers(self) -> None:
@@ -114,7 +125,7 @@ class Measurement:
             with self._stage(f"pollers, {version.name}"):
                 say(f"pollers: {self._plan.idle} of {version.name}")
                 proxy = self._street.relay(version, machines=self._plan.idle + 1, polling=True)
-                with self._running([proxy]):
+                with self._running(proxy):
                     self._note(workloads.pollers(proxy, self._load, self._plan))
 
     def _stress(self) -> None:
@@ -124,7 +135,7 @@ class Measurement:
             serving = self._load.serve(port, SLOW_PAUSE)
             try:
                 for proxy in self._proxies(self._make_street(port), direct=False):
-                    with self._stage(f"stress, {proxy.name}"), self._running([proxy]):
+                    with self._stage(f"stress, {proxy.name}"), self._running(proxy):
                         self._note(workloads.stress(proxy, self._load, self._plan))
             finally:
                 serving.stop()
@@ -134,17 +145,23 @@ class Measurement:
     def _note(self, run: Run) -> None:
         self._result.runs.append(run)
 
+    def _start(self, proxy: Proxy) -> None:
+        """Or not at all."""
+        try:
+            proxy.start(self._load)
+        except BaseException:
+            proxy.stop()
+            raise
+
     @contextmanager
-    def _running(self, proxies: Iterable[Proxy]) -> Iterator[list[Proxy]]:
+    def _running(self, *proxies: Proxy) -> Iterator[None]:
         """Starts them, and stops them in the end."""
-        started: list[Proxy] = []
         try:
             for proxy in proxies:
-                started.append(proxy)
                 proxy.start(self._load)
-            yield started
+            yield
         finally:
-            for proxy in started:
+            for proxy in proxies:
                 proxy.stop()
 
     @contextmanager
@@ -160,5 +177,5 @@ class Measurement:
 
 def _turned(proxies: list[Proxy], number: int) -> list[Proxy]:
     """In each round another one is first."""
-    first = number % len(proxies)
+    first = number % max(1, len(proxies))
     return proxies[first:] + proxies[:first]

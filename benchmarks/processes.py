@@ -1,5 +1,6 @@
 """Processes that a measurement starts and ends, and what the kernel says of them."""
 
+import contextlib
 import ctypes
 import os
 import re
@@ -16,9 +17,10 @@ from benchmarks.trouble import TroubleError
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PR_SET_PDEATHSIG: Final = 1
 _STOP_S: Final = 5.0  # how long a process may take to end at SIGTERM
+_ORPHANS_S: Final = 1.0  # and its descendants then, and again when they are killed
 _libc = ctypes.CDLL(None)
 
-Stat = list[str]  # the fields of /proc/PID/stat after the name: [1] parent, [11:15] CPU ticks, [19] start time
+Stat = list[str]  # the fields of /proc/PID/stat after the name: [0] state, [1] parent, [11:15] CPU ticks, [19] start time
 
 
 def _stat(pid: int) -> Stat | None:
@@ -156,13 +158,7 @@ class Process:
         if self._popen.stdout:
             self._popen.stdout.close()
         family.pop(self.pid, None)
-        deadline = time.monotonic() + 2
-        while left := [pid for pid, was in family.items() if (now := _stat(pid)) and now[19] == was[19]]:
-            if time.monotonic() > deadline:
-                for pid in left:
-                    os.kill(pid, signal.SIGKILL)
-                break
-            time.sleep(0.05)
+        _end_orphans(family)
         if self in Process.running:
             Process.running.remove(self)
 
@@ -170,6 +166,27 @@ class Process:
         """The end of what it said, indented."""
         text = self.log.read_text(errors="replace").strip() if self.log.exists() else ""
         return "\n".join("    " + line[:400] for line in text.splitlines()[-12:]) or "    (it printed nothing)"
+
+
+def _end_orphans(family: Mapping[int, Stat]) -> None:
+    """Waits for the descendants of a process that has ended; those that do not end with it are killed."""
+    began, killed = time.monotonic(), False
+    while left := [pid for pid, was in family.items() if _still_there(pid, was)]:
+        waited = time.monotonic() - began
+        if waited > 2 * _ORPHANS_S:
+            return  # the kernel ends them when it is done with what they wait for
+        if waited > _ORPHANS_S and not killed:
+            killed = True
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _still_there(pid: int, was: Stat) -> bool:
+    """And not another one of the same number, nor one that only nobody has asked for its status."""
+    now = _stat(pid)
+    return now is not None and now[19] == was[19] and now[0] != "Z"
 
 
 def stop_all() -> None:

@@ -76,6 +76,7 @@ class Proxy:
     """Something between the two. process, port: while it runs.
 
     name: as it stands in tables. machines: how many it has. pairs: each caller holds a connection to a Tentacle all the time.
+    start_s: seconds from its start to the end of its first exchange.
     """
 
     def __init__(self, name: str, folder: Path, command: Callable[[Values], Sequence[str]], values: Values) -> None:
@@ -88,6 +89,7 @@ class Proxy:
         self.back_port = 0
         self.machines = MACHINES
         self.pairs = True
+        self.start_s = 0.0
 
     @property
     def pid(self) -> int:
@@ -100,8 +102,10 @@ class Proxy:
         self.port, self.back_port = free_port(), free_port()
         ports = {"front_port": self.port, "back_port": self.back_port, "admin_port": free_port()}
         argv = self._command({**self._values, **{name: str(port) for name, port in ports.items()}})
+        began = time.monotonic()
         self.process = Process(self.name, argv, self._folder / "output.log", environment=self.environment)
         self._wait_ready(load)
+        self.start_s = time.monotonic() - began
 
     def _wait_ready(self, load: Load) -> None:
         limit, why = _READY_S + _READY_MACHINE_S * self.machines, "its port is closed"
@@ -196,17 +200,26 @@ class Street:
         folder, values = self._folder(name or version.name)
 
         def command(filled: Values) -> Sequence[str]:
-            file = folder / "relay.yaml"
-            back = f"back:\n  listen: 127.0.0.1:{filled['back_port']}\n  octopus: bench" if polling else ""
-            text = _machines(machines, polling, filled)
-            _give_identities(folder / "state", folder / "relay.pem", machines)
-            file.write_text(fill((HERE / file.name).read_text(), {**filled, "machines": text, "back": back}))
+            file = write_relay_configuration(folder, machines, polling, filled)
             return [*version.argv, "run", "--config", str(file)]
 
         proxy = Proxy(name or version.name, folder, command, values)
         proxy.environment = dict(version.environment)
         proxy.machines, proxy.pairs = machines, False
         return proxy
+
+
+def write_relay_configuration(folder: Path, machines: int, polling: bool, values: Values) -> Path:
+    """Writes relay.yaml, and gives the relay its identities.
+
+    folder: has relay.pem. polling: all Tentacles but the last one poll the relay.
+    """
+    file = folder / "relay.yaml"
+    back = f"back:\n  listen: 127.0.0.1:{values['back_port']}" if polling else ""
+    text = _machines(machines, polling, values)
+    file.write_text(fill((HERE / file.name).read_text(), {**values, "machines": text, "back": back}))
+    _give_identities(folder / "state", folder / "relay.pem", machines)
+    return file
 
 
 def _machines(count: int, polling: bool, values: Values) -> str:

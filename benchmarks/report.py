@@ -17,12 +17,12 @@ FIGURES: Final[dict[str, dict[str, str]]] = {
     "stream": {"mb_per_s": "MB/s", "cpu_s_per_gb": "CPU s/GB", "p50_ms": "p50 ms", "p99_ms": "p99 ms"},
     "fair": {"alone_p99_ms": "p99 ms alone", "p99_ms": "p99 ms beside", "growth": "growth", "p50_ms": "p50 ms beside",
              "mb_per_s": "streams MB/s"},
-    "flat": _EXCHANGES,
+    "flat": {**_EXCHANGES, "rss_mb": "RSS MB", "start_s": "start s"},
     "idle": {**_REST, "opened_per_s": "opened/s"},
     "pollers": {**_REST, "opened_per_s": "opened/s"},
     "stress": {"uploads": "at once", "kb_each": "KB each", "mb_per_s": "MB/s"},
 }  # fmt: skip
-_WITHOUT_RATIO: Final = ("connections", "legs", "uploads", "idle_cpu", "opened_per_s")
+_WITHOUT_RATIO: Final = ("connections", "legs", "uploads", "idle_cpu", "opened_per_s", "start_s")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,10 @@ def exchanges(workload: str, proxy: Proxy, load: Load, plan: Plan, number: int, 
         warmup=plan.warmup, at_start=spent.sample, at_end=spent.sample,
     )  # fmt: skip
     proxy.expect_alive(f"in the middle of {workload}")
-    return Run(workload, proxy.name, number, base, _figures(workload, got, spent.seconds), got["errors"], got["first_error"])
+    figures = _figures(workload, got, spent.seconds)
+    if workload == "flat":
+        figures |= {"rss_mb": memory_kb(proxy.pid) / 1024, "start_s": proxy.start_s}
+    return Run(workload, proxy.name, number, base, figures, got["errors"], got["first_error"])
 
 
 def _figures(workload: str, got: dict[str, Any], cpu: float | None) -> dict[str, float]:
