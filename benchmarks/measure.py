@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from benchmarks import workloads
 from benchmarks.load import Load, names
@@ -36,47 +36,36 @@ class Measurement:
         """street: proxies for Tentacles at this port."""
         self._load, self._plan, self._versions, self._without = load, plan, versions, without
         self._make_street, self._result, self._keep = street, result, keep
-        self._target_port = free_port()
-        self._street = street(self._target_port)
 
     def all(self, wanted: Container[str]) -> None:
         """Everything that is wanted."""
         loads = [name for name in LOADS if name in wanted]
-        with self._stage("Tentacles"):
-            serving = self._load.serve(self._target_port)
-            try:
-                self._street.direct().start(self._load)
-                if loads:
-                    self._loads(loads)
-                if "flat" in wanted:
-                    for version in self._versions:
-                        self._flat(version)
-                if "idle" in wanted:
-                    self._idle()
-                if "pollers" in wanted:
-                    self._pollers()
-            finally:
-                serving.stop()
+        if loads:
+            self._loads(loads)
+        for version in self._versions:
+            if "flat" in wanted:
+                self._flat(version)
+            if "pollers" in wanted:
+                self._pollers(version)
+        if "idle" in wanted:
+            self._each("idle", lambda proxy, street: workloads.idle(proxy, self._load, self._plan, street.most_pairs))
         if "stress" in wanted:
-            self._stress()
+            self._each("stress", lambda proxy, _: workloads.stress(proxy, self._load, self._plan), SLOW_PAUSE)
 
     # ---- stages -----------------------------------------------------------------------------------------------------
 
     def _proxies(self, street: Street, direct: bool) -> list[Proxy]:
         """One of each."""
-        found = [street.direct()] if direct and "direct" not in self._without else []
-        if "haproxy" not in self._without:
-            found.append(street.haproxy())
-        if "nginx" not in self._without:
-            found.append(street.nginx())
+        makers = {"direct": street.direct, "haproxy": street.haproxy, "nginx": street.nginx}
+        found = [make() for name, make in makers.items() if name not in self._without and (direct or name != "direct")]
         return found + [street.relay(version) for version in self._versions]
 
     def _loads(self, loads: Sequence[str]) -> None:
-        proxies: list[Proxy] = []
-        try:
-            for proxy in self._proxies(self._street, direct=True):
+        with self._stage(", ".join(loads)), self._tentacles() as street, ExitStack() as running:
+            proxies: list[Proxy] = []
+            for proxy in self._proxies(street, direct=True):
                 with self._stage(f"{', '.join(loads)}, {proxy.name}"):
-                    self._start(proxy)
+                    running.enter_context(self._running(proxy))
                     proxies.append(proxy)
             for number in range(self._plan.rounds):
                 say(f"round {number + 1} of {self._plan.rounds}: {', '.join(loads)}")
@@ -84,9 +73,6 @@ class Measurement:
                     for proxy in _turned(proxies, number):
                         with self._stage(f"{workload}, {proxy.name}"):
                             self._load_once(workload, proxy, number)
-        finally:
-            for proxy in proxies:
-                proxy.stop()
 
     def _load_once(self, workload: str, proxy: Proxy, number: int) -> None:
         if workload == "fair":
@@ -96,13 +82,13 @@ class Measurement:
 
     def _flat(self, version: Version) -> None:
         """Calls with few machines, with many, and beside idle connections: compared with the first of these."""
-        plan, street = self._plan, self._street
-        few = street.relay(version, f"{version.name}, {MACHINES} machines")
-        many = street.relay(version, f"{version.name}, {plan.machines} machines", plan.machines)
-        beside = street.relay(version, f"{version.name}, {plan.idle} idle")
-        with self._stage("flat"):
-            say(f"flat: {version.name} with {plan.machines} machines, and with {plan.idle} idle connections")
-            with self._running(few, many, beside):
+        plan = self._plan
+        say(f"flat: {version.name} with {plan.machines} machines, and with {plan.idle} idle connections")
+        with self._stage(f"flat, {version.name}"), self._tentacles() as street:
+            few = street.relay(version, f"{version.name}, {MACHINES} machines")
+            many = street.relay(version, f"{version.name}, {plan.machines} machines", plan.machines)
+            beside = street.relay(version, f"{version.name}, {plan.idle} idle")
+            with self._running(few), self._running(many), self._running(beside):
                 held = self._load.idle(beside.port, plan.idle, *self._load.rpc, *names(beside.machines, beside.machines))
                 try:
                     for number in range(plan.rounds):
@@ -113,56 +99,51 @@ class Measurement:
                 if open_ < plan.idle:
                     raise TroubleError(f"{beside.name}: only {open_} stayed open ({held.first_error or 'closed while idle'})")
 
-    def _idle(self) -> None:
-        for proxy in self._proxies(self._street, direct=False):
-            with self._stage(f"idle, {proxy.name}"):
-                say(f"idle: {self._plan.idle} callers of {proxy.name}")
-                with self._running(proxy):
-                    self._note(workloads.idle(proxy, self._load, self._plan, self._street.most_pairs))
+    def _pollers(self, version: Version) -> None:
+        say(f"pollers: {self._plan.idle} of {version.name}")
+        with self._stage(f"pollers, {version.name}"), self._tentacles() as street:
+            proxy = street.relay(version, machines=self._plan.idle + 1, polling=True)
+            with self._running(proxy):
+                self._note(workloads.pollers(proxy, self._load, self._plan))
 
-    def _pollers(self) -> None:
-        for version in self._versions:
-            with self._stage(f"pollers, {version.name}"):
-                say(f"pollers: {self._plan.idle} of {version.name}")
-                proxy = self._street.relay(version, machines=self._plan.idle + 1, polling=True)
-                with self._running(proxy):
-                    self._note(workloads.pollers(proxy, self._load, self._plan))
+    def _each(self, workload: str, measure: Callable[[Proxy, Street], Run], pause: float = 0.0) -> None:
+        """Of every proxy once, each with Tentacles of its own: thousands of connections leave none as it was.
 
-    def _stress(self) -> None:
-        port = free_port()
-        with self._stage("stress"):
-            say(f"stress: {self._plan.uploads} uploads to slow Tentacles")
-            serving = self._load.serve(port, SLOW_PAUSE)
-            try:
-                for proxy in self._proxies(self._make_street(port), direct=False):
-                    with self._stage(f"stress, {proxy.name}"), self._running(proxy):
-                        self._note(workloads.stress(proxy, self._load, self._plan))
-            finally:
-                serving.stop()
+        pause: how slowly these read.
+        """
+        others = [name for name in ("haproxy", "nginx") if name not in self._without]
+        for at, name in enumerate([*others, *(version.name for version in self._versions)]):
+            say(f"{workload}: {name}")
+            with self._stage(f"{workload}, {name}"), self._tentacles(pause) as street:
+                proxy = self._proxies(street, direct=False)[at]
+                with self._running(proxy):
+                    self._note(measure(proxy, street))
 
     # ---- around them ------------------------------------------------------------------------------------------------
 
     def _note(self, run: Run) -> None:
         self._result.runs.append(run)
 
-    def _start(self, proxy: Proxy) -> None:
-        """Or not at all."""
+    @contextmanager
+    def _tentacles(self, pause: float = 0.0) -> Iterator[Street]:
+        """Tentacles, and a street that leads to them. pause: seconds before each 64 KiB that they read of a stream."""
+        port = free_port()
+        serving = self._load.serve(port, pause)
         try:
-            proxy.start(self._load)
-        except BaseException:
-            proxy.stop()
-            raise
+            street = self._make_street(port)
+            street.direct().start(self._load)
+            yield street
+        finally:
+            serving.stop()
 
     @contextmanager
-    def _running(self, *proxies: Proxy) -> Iterator[None]:
-        """Starts them, and stops them in the end."""
+    def _running(self, proxy: Proxy) -> Iterator[None]:
+        """Starts it, and stops it in the end."""
         try:
-            for proxy in proxies:
-                proxy.start(self._load)
+            proxy.start(self._load)
             yield
         finally:
-            for proxy in proxies:
-                proxy.stop()
+            proxy.stop()
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ from benchmarks.proxies import MACHINES, Proxy
 from benchmarks.runs import Run
 from benchmarks.trouble import TroubleError
 
+_SLOW_S: Final = 4.0  # an upload to a slow Tentacle takes longer: so each connection begins one, and no second one
 _SETTLE: Final = 1.0  # seconds after which connections that were just opened are at rest
 _BASE: Final = "haproxy"
 
@@ -136,10 +137,10 @@ def stress(proxy: Proxy, load: Load, plan: Plan) -> Run:
     before, most = memory_kb(proxy.pid), plan.uploads
     forget_peak(proxy.pid)
     options = [*load.slow_uploads, "--stream", str(SLOW_BYTES), *names(proxy.machines, proxy.machines)]
-    got = load.client(proxy.port, most, 0.5, *options)  # each sees half a second go by in its first upload, and ends with it
+    got = load.client(proxy.port, most, _SLOW_S, *options)
     proxy.expect_alive("in the middle of stress")
     if got["rpc"] + got["errors"] != most:
-        raise TroubleError(f"stress: {got['rpc']} uploads of {most}; the slow Tentacles are not slow enough")
+        raise TroubleError(f"{got['rpc']} uploads instead of {most}, each of which should take longer than {_SLOW_S:.0f} s")
     grown = memory_kb(proxy.pid, "VmHWM") - before
     figures = {"uploads": float(most), "kb_each": grown / most, "mb_per_s": got["mb_per_s"]}
     return Run("stress", proxy.name, 0, _BASE, figures, got["errors"], got["first_error"])

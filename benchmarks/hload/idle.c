@@ -5,21 +5,27 @@
 #include <stdatomic.h>
 
 #define OPENERS 8                       /* threads that open the connections */
+#define TRIES 3                         /* of each: what is measured is how they rest, not how they come */
 
 static const char NULL_ENVELOPE[] = "\xe3\x63\x60\x60\xe0\xf2\x4d\x2d\x2e\x4e\x4c\x4f\x65\x60\x00\x00";   /* 16 bytes */
 
-static atomic_int next_number;
+static atomic_int next_number, retried;
 static SSL **held;
 static long nulls;
 
-static void *open_some(void *arg) {
+static SSL *open_one(int number, char *reply, const char **why) {       /* NULL, and why, where it failed */
     const Exchange *x = opt.n_exchanges ? &opt.exchanges[0] : NULL;
-    char *reply = malloc(x ? x->reply.len : 1);
+    SSL *s = dial(number, why);
+    if (s && x && (*why = call(s, x, 1, reply, NULL, NULL))) { hang_up(s); s = NULL; }
+    return s;
+}
+
+static void *open_some(void *arg) {
+    char *reply = malloc(opt.n_exchanges ? opt.exchanges[0].reply.len : 1);
     for (int i; (i = next_number++) < opt.conns;) {
         const char *why;
-        SSL *s = dial(i, &why);
-        if (s && x && (why = call(s, x, 1, reply, NULL, NULL))) { hang_up(s); s = NULL; }
-        if (!(held[i] = s)) *(const char **)arg = why;
+        for (int try = 1; !(held[i] = open_one(i, reply, &why)) && try < TRIES; try++) retried++;
+        if (!held[i]) *(const char **)arg = why;
     }
     free(reply);
     return NULL;
@@ -77,8 +83,8 @@ int idle(void) {
         if (why[i]) first_error = why[i];
     }
     for (int i = 0; i < opt.conns; i++) opened += !!held[i];
-    printf("{\"opened\": %d, \"failed\": %d, \"first_error\": \"%s\", \"seconds\": %.3f}\n", opened, opt.conns - opened,
-           first_error, now() - start);
+    printf("{\"opened\": %d, \"failed\": %d, \"retried\": %d, \"first_error\": \"%s\", \"seconds\": %.3f}\n", opened,
+           opt.conns - opened, retried, first_error, now() - start);
     fflush(stdout);
     if (opt.subscription) hold_pollers(&term);
     else told_to_end(&term, opt.seconds);

@@ -107,7 +107,7 @@ def test_idle_connections_that_closed_in_between_are_trouble(monkeypatch: pytest
     with scene(monkeypatch) as it:
         it.open = 6
         it.measurement.all(["flat"])
-    assert it.result.troubles == ["flat: ours, 7 idle: only 6 stayed open (closed while idle)"]
+    assert it.result.troubles == ["flat, ours: ours, 7 idle: only 6 stayed open (closed while idle)"]
 
 
 def test_trouble_of_one_stops_no_other_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
