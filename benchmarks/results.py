@@ -36,7 +36,8 @@ def _part(result: Result) -> str:
     versions = ", ".join(f"{name} {text}" for name, text in {**result.versions, **result.relays}.items())
     text = (
         f"\n## Loopback with MTU {result.mtu}, {result.date} UTC\n\n"
-        f"{box['cpus']} CPUs, {box['model']}, load {box['load']} before. {versions}. {plan['rounds']} rounds.\n"
+        f"{box['cpus']} CPUs, {box['model']}, load {box['load']} before. {versions}. "
+        f"{plan['rounds']} rounds, calls for {plan['rpc']:g} s in each.\n"
     )
     for lines in tables(summarise(result.runs)):
         text += f"\n{as_markdown(lines)}\n"

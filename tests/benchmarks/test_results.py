@@ -9,7 +9,7 @@ from benchmarks.runs import Result, Run
 
 def made() -> Result:
     runs = [Run("rpc", name, 0, "haproxy", {"cpu_us": cpu}) for name, cpu in (("haproxy", 50.0), ("ours", 75.0))]
-    plan = {"rounds": 5, "machines": 10_000, "idle": 10_000}
+    plan = {"rounds": 5, "rpc": 4.0, "machines": 10_000, "idle": 10_000}
     machine = {"cpus": 2, "model": "a CPU", "load": 0.1}
     return Result(
         "2026-01-01 00:00", 65536, plan, machine, {"haproxy": "2.6"}, {"ours": "0.1.0 (abc)"}, runs, ["idle: no\nmore"]
@@ -24,7 +24,7 @@ def test_the_page_says_what_was_measured_where_and_when() -> None:
     text = page([made()])
     assert "| small calls: CPU per call | at most x2 | at most x1.6 | x1.50 | met, and stretch |" in text
     assert "## Loopback with MTU 65536, 2026-01-01 00:00 UTC" in text
-    assert "2 CPUs, a CPU, load 0.1 before. haproxy 2.6, ours 0.1.0 (abc). 5 rounds." in text
+    assert "2 CPUs, a CPU, load 0.1 before. haproxy 2.6, ours 0.1.0 (abc). 5 rounds, calls for 4 s in each." in text
     assert "| ours | 75.0 x1.50 | 0 |" in text
     assert "Not measured: idle: no\n" in text
 
