@@ -178,7 +178,10 @@ class Leg:
             self.ask()
 
     def peer_closed(self) -> None:
-        """It is not read now. Where it was a reset, the poller says so next: it goes on asking for that."""
+        """It is not read now. A reset is no close: whatever the other leg does next is an answer to one of the two."""
+        if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._splice.end(How.BROKEN, self, "reset")
+            return
         self.closing = True
         self.ask()
         self._splice.watch()

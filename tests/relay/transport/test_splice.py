@@ -275,6 +275,15 @@ async def test_a_reset_while_it_is_not_read(joined: Joined, who: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_reset_is_not_taken_for_a_close_where_the_other_ends_in_the_same_moment(joined: Joined) -> None:
+    await joined.fill(joined.caller, joined.tentacle)
+    for sock in (joined.caller, joined.tentacle):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        sock.close()
+    assert await joined.over() == End(How.BROKEN, joined.splice.near, "reset")
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_reset_behind_half_a_close(joined: Joined) -> None:
     joined.caller.shutdown(socket.SHUT_WR)
     assert await joined.end(joined.tentacle) == "fin"
