@@ -45,8 +45,9 @@ class Faces:
         file that cannot be used, and for an identity that OpenSSL would refuse to the first caller; StartError for a file of
         credentials.
         """
+        shown = [each for each in table.machines if not each.passthrough]  # the Tentacles of the others show their own
         return cls(
-            _Side(server_context, _read(store.machine, table.machines), before._machines if before else None),
+            _Side(server_context, _read(store.machine, shown), before._machines if before else None),
             _Side(client_context, _read(store.octopus, table.octopus), before._octopus if before else None),
             table.back_octopus.name if table.back_octopus else None,
             {each.name: store.subscription(each.name) for each in table.machines if each.polled_for and not each.subscription},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from certs.passwords import PasswordFile
 from certs.store import Provisioned
-from routing import checks, door_checks, files, polling_checks, reading, yaml_lines
+from routing import checks, door_checks, files, passthrough_checks, polling_checks, reading, yaml_lines
 from routing.entries import Declaration, Entry
 from routing.merging import given, limits, pins, relay_timeouts, timeouts
 from routing.mistakes import ConfigurationError, WrongValueError
@@ -21,7 +21,8 @@ def load(path: Path) -> Table:
     files too; '~' means nothing. It blocks while it reads, and may run in any thread.
     """
     declared = _read(path)
-    mistakes = [*declared.mistakes, *checks.check(declared), *door_checks.check(declared), *polling_checks.check(declared)]
+    rooms = (checks, door_checks, polling_checks, passthrough_checks)
+    mistakes = [*declared.mistakes, *(mistake for room in rooms for mistake in room.check(declared))]
     if mistakes:
         raise ConfigurationError(mistakes, declared.files)
     return _table(declared)
@@ -136,11 +137,12 @@ def _machine(main: Configuration, entry: Entry[MachineSection], octopus: dict[st
         tentacle=None if isinstance(section.tentacle, str) else section.tentacle,
         thumbprints=pins(section),
         # Left out, it means the only entry there is: with several, that is a mistake.
-        octopus=tuple(octopus[name] for name in section.octopus) or tuple(octopus.values()),
+        octopus=() if section.passthrough else tuple(octopus[name] for name in section.octopus) or tuple(octopus.values()),
         door=section.port,
         host=section.host,
         subscription=section.tentacle if isinstance(section.tentacle, str) else section.subscription,
         polled_for=section.front == POLLING,
+        passthrough=section.passthrough,
         identity=_provisioned(folder, section),
         limits=limits(defaults.limits, section.limits),
         timeouts=timeouts(defaults.timeouts, section.timeouts),

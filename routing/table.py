@@ -144,6 +144,7 @@ class Machine:
     `polled_for`: the relay polls the nodes of its octopus entries, with `subscription` too. That is None for a listening
     Tentacle whose id the relay makes and keeps. All of these ways in may stand together.
     `thumbprints` are the pins of its Tentacle. `identity` is the provisioned identity that Octopus sees, if any.
+    With `passthrough` TLS goes through to the Tentacle, and there are no `octopus`, thumbprints or identity.
     """
 
     name: str
@@ -157,6 +158,7 @@ class Machine:
     host: str | None = None
     subscription: str | None = None
     polled_for: bool = False
+    passthrough: bool = False
     places: Places = field(default=NOWHERE, compare=False, repr=False)
 
     @property

@@ -70,9 +70,10 @@ def probe(
     """Call the Tentacle of MACHINE, as the relay would, and say what is wrong where that fails.
 
     The call is a real one, GetCapabilities, with the identity that the relay shows to the Tentacle. No relay has to run, and
-    one that does is not disturbed. A polling Tentacle cannot be dialled: the running relay is asked whether it is there. Where
-    the relay polls Octopus for the machine, each node is dialled and asked whether it trusts the machine's thumbprint; no call
-    of Octopus can be lost by that. Exit code 1: something is not fine, or there is no identity to call with.
+    one that does is not disturbed. Of a machine that is passed through, only the certificate is looked at. A polling Tentacle
+    cannot be dialled: the running relay is asked whether it is there. Where the relay polls Octopus for the machine, each node
+    is dialled and asked whether it trusts the machine's thumbprint; no call of Octopus can be lost by that. Exit code 1:
+    something is not fine, or there is no identity to call with.
     """
     if bool(machines) == every:
         fail("which machine? Give one or several names, or --all.")
@@ -119,16 +120,20 @@ def _probe_all(
 
 def _print(result: ProbeResult) -> None:
     outcome = "fine" if result.cause is None else result.cause.value
-    click.echo(f"{result.machine} at {result.tentacle}, as {result.octopus} ({result.thumbprint}): {outcome}")
+    click.echo(f"{result.machine} at {result.tentacle}, {_as_whom(result)}: {outcome}")
     for stage in result.stages:
         click.echo(f"  {stage.name.value:<8}  {_ms(stage.seconds):>9} ms{'' if stage.done else '  failed'}")
     if result.tls:
         click.echo(f"  {result.tls}, certificate {result.shown}" if result.shown else f"  {result.tls}, no certificate")
-    if result.ok:
+    if result.capabilities:
         click.echo(f"  It can: {', '.join(result.capabilities)}")
     if result.note:
         click.echo(f"  Note: {result.note}.")
     _print_trouble(result, "  ")
+
+
+def _as_whom(result: ProbeResult) -> str:
+    return f"as {result.octopus} ({result.thumbprint})" if result.thumbprint else "passed through, and looked at only"
 
 
 def _print_table(results: Sequence[ProbeResult]) -> None:
@@ -137,7 +142,7 @@ def _print_table(results: Sequence[ProbeResult]) -> None:
         [
             (
                 each.machine,
-                each.octopus,
+                each.octopus or "-",
                 str(each.tentacle),
                 "fine" if each.cause is None else each.cause.value,
                 _ms(each.seconds),
@@ -148,7 +153,7 @@ def _print_table(results: Sequence[ProbeResult]) -> None:
     failed = [each for each in results if not each.ok]
     click.echo(f"\n{len(results) - len(failed)} of {len(results)} are fine.")
     for each in failed:
-        click.echo(f"\n{each.machine}, as {each.octopus}:")
+        click.echo(f"\n{each.machine}, {f'as {each.octopus}' if each.octopus else 'passed through'}:")
         _print_trouble(each, "  ")
 
 
@@ -166,9 +171,9 @@ def _as_dict(result: ProbeResult) -> dict[str, object]:
     return {
         "kind": "tentacle",
         "machine": result.machine,
-        "octopus": result.octopus,
+        "octopus": result.octopus or None,
         "tentacle": f"https://{result.tentacle}/",
-        "thumbprint": str(result.thumbprint),
+        "thumbprint": str(result.thumbprint) if result.thumbprint else None,
         "ok": result.ok,
         "cause": result.cause.value if result.cause else None,
         "detail": result.detail or None,

@@ -22,10 +22,10 @@ class NotReadyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One probe: of a machine, with the identity that its Tentacle sees for one octopus entry."""
+    """One probe: of a machine, with the identity that its Tentacle sees for one octopus entry; None: it is passed through."""
 
     machine: Machine
-    identity: Identity
+    identity: Identity | None
 
 
 def asked(table: Table, names: Sequence[str], octopus: str | None) -> list[Machine]:
@@ -39,7 +39,7 @@ def asked(table: Table, names: Sequence[str], octopus: str | None) -> list[Machi
     found = [machine for machine in machines if octopus is None or any(entry.name == octopus for entry in machine.octopus)]
     for machine in machines if names else ():
         if machine not in found:
-            known = ", ".join(entry.name for entry in machine.octopus)
+            known = ", ".join(entry.name for entry in machine.octopus) or "none, for it is passed through"
             raise NoSuchEntryError(f"machine {machine.name}: {octopus} may not call it. It has: {known}.")
     if not found:
         missing = f"machine has the octopus entry {octopus}" if octopus else "machine is there"
@@ -50,11 +50,13 @@ def asked(table: Table, names: Sequence[str], octopus: str | None) -> list[Machi
 def jobs(table: Table, store: IdentityStore, machines: Sequence[Machine], octopus: str | None) -> list[Job]:
     """A probe for each of these machines whose Tentacle listens, and each of its octopus entries or this one.
 
-    Raises NotReadyError.
+    A machine that is passed through has no entries, and one probe. Raises NotReadyError.
     """
     found: list[Job] = []
     shown: dict[str, Identity] = {}
     for machine in machines:
+        if machine.passthrough:
+            found.append(Job(machine, None))
         for entry in machine.octopus if machine.tentacle else ():
             if octopus not in (None, entry.name):
                 continue
@@ -65,10 +67,7 @@ def jobs(table: Table, store: IdentityStore, machines: Sequence[Machine], octopu
 
 
 def _machine(table: Table, name: str) -> Machine:
-    identities.entry(table, name, "machine")
-    machine = table.machine(name)
-    assert machine is not None
-    return machine
+    return identities.machine(table, name)
 
 
 def _identity(table: Table, store: IdentityStore, name: str) -> Identity:

@@ -99,3 +99,13 @@ def test_what_nobody_has(tmp_path):
         asked(table(tmp_path), (), None)
     with pytest.raises(NoSuchEntryError, match="no machine has the octopus entry production"):
         asked(replace(table(tmp_path, WEB02), octopus=(PRODUCTION, STAGING)), (), "production")
+
+
+def test_a_machine_that_is_passed_through_is_looked_at_once(tmp_path):
+    """No identity has to be there for that."""
+    store = IdentityStore(tmp_path / "state", lambda *_: None, lambda _: None)
+    vault = machine("vault01", passthrough=True, octopus=(), thumbprints=())
+    known = table(tmp_path, vault, machine("web01", octopus=(PRODUCTION,)))
+    assert jobs(known, store, asked(known, ("vault01",), None), None) == [Job(vault, None)]
+    with pytest.raises(NoSuchEntryError, match=r"production may not call it. It has: none, for it is passed through."):
+        asked(known, ("vault01",), "production")
