@@ -144,6 +144,7 @@ class PollingDoor:
         """The machine of that subscription; one queue for all its pollers, ids compared without case (wire.md 2.4, 6.1)."""
         uri = subscription.lower()
         queue = self._queues.setdefault(uri, Queue(uri, thumbprint, self._clock, self._times))
+        queue.thumbprint = thumbprint  # somebody may have polled for it before
         return PollingMachine(queue, self._clock, spool)
 
     async def stop(self) -> None:
@@ -160,7 +161,7 @@ class PollingDoor:
             raise wire.violate(PeerError("a client at the port for polling Tentacles", "2.3"))
         uri = caller.subscription.lower()
         # As in Halibut, whoever is trusted may poll for what nobody has called yet (wire.md 2.3).
-        queue = self._queues.get(uri) or Queue(uri, wire.thumbprint or "", self._clock, self._times)
+        queue = self._queues.setdefault(uri, Queue(uri, wire.thumbprint or "", self._clock, self._times))
         if queue.thumbprint != wire.thumbprint:
             return
         wire.send(SERVER_IDENTITY)
