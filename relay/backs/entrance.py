@@ -69,7 +69,10 @@ class PollingEntrance:
         shown = Thumbprint.of(certificate)
         if back is None:
             detail = f"{subscription}: no machine has it; {shown} was shown"
-            self._turn_away(connection, Refusal.UNKNOWN_SUBSCRIPTION, _NOBODY, detail)
+            known = self._house.polling_machine(certificate)
+            if known:
+                detail += f", the one of machine {known.name}, which has {known.subscription}"
+            self._turn_away(connection, Refusal.UNKNOWN_SUBSCRIPTION, known.name if known else _NOBODY, detail)
             return None
         machine = back.machine
         if not connection.shows(machine.thumbprints):

@@ -51,7 +51,10 @@ class Pending:
 
 
 class Queue:
-    """One subscription's requests, oldest first; the poller that has waited longest takes the next one (wire.md 6.2)."""
+    """One subscription's requests, oldest first; the poller that has waited longest takes the next one (wire.md 6.2).
+
+    thumbprint: whose it is; empty while nobody has called it, and anybody who is trusted may poll for it.
+    """
 
     def __init__(self, uri: str, thumbprint: str, clock: Clock, times: Times) -> None:
         self.uri = uri
@@ -144,6 +147,7 @@ class PollingDoor:
         """The machine of that subscription; one queue for all its pollers, ids compared without case (wire.md 2.4, 6.1)."""
         uri = subscription.lower()
         queue = self._queues.setdefault(uri, Queue(uri, thumbprint, self._clock, self._times))
+        queue.thumbprint = thumbprint  # somebody may have polled for it before
         return PollingMachine(queue, self._clock, spool)
 
     async def stop(self) -> None:
@@ -153,15 +157,15 @@ class PollingDoor:
         await self._door.stop()
 
     def _trusted(self) -> set[str]:
-        return {queue.thumbprint for queue in self._queues.values()}
+        return {queue.thumbprint for queue in self._queues.values() if queue.thumbprint}
 
     async def _serve(self, wire: Wire, caller: Caller) -> None:
         if caller.subscription is None:
             raise wire.violate(PeerError("a client at the port for polling Tentacles", "2.3"))
         uri = caller.subscription.lower()
         # As in Halibut, whoever is trusted may poll for what nobody has called yet (wire.md 2.3).
-        queue = self._queues.get(uri) or Queue(uri, wire.thumbprint or "", self._clock, self._times)
-        if queue.thumbprint != wire.thumbprint:
+        queue = self._queues.setdefault(uri, Queue(uri, "", self._clock, self._times))
+        if queue.thumbprint not in ("", wire.thumbprint):
             return
         wire.send(SERVER_IDENTITY)
         poller = _Poller(wire, queue)

@@ -140,11 +140,23 @@ async def test_another_machine_s_tentacle_gets_not_one_byte(step: Doorstep) -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_subscription_of_nobody_gets_not_one_byte(step: Doorstep) -> None:
+async def test_a_machines_tentacle_with_another_subscription_is_told_from_strangers(step: Doorstep) -> None:
+    """As one has that `server-comms` gave a new one."""
     caller = await step.caller(TENTACLE, PREAMBLE, subscriber("poll://sq-none/"))
     assert await step.street.ended(caller) in (FIN, RST)
     assert caller.data == b""
-    detail = f"poll://sq-none/: no machine has it; {identity('tentacle').thumbprint} was shown"
+    shown = (
+        f"{identity('tentacle').thumbprint} was shown, the one of machine kiosk7, which has {step.kiosk.machine.subscription}"
+    )
+    assert step.refusals == [(Refusal.UNKNOWN_SUBSCRIPTION, "kiosk7", f"poll://sq-none/: no machine has it; {shown}")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_subscription_of_nobody_gets_not_one_byte(step: Doorstep) -> None:
+    caller = await step.caller(client_side("TLSv1.3", identity("stranger")), PREAMBLE, subscriber("poll://sq-none/"))
+    assert await step.street.ended(caller) in (FIN, RST)
+    assert caller.data == b""
+    detail = f"poll://sq-none/: no machine has it; {identity('stranger').thumbprint} was shown"
     assert step.refusals == [(Refusal.UNKNOWN_SUBSCRIPTION, "", detail)]
 
 

@@ -253,4 +253,8 @@ async def test_whoever_is_trusted_may_poll_for_what_nobody_calls(new_octopus, ra
     peer = await raw_dial(await octopus.listen(), "tentacle")
     peer.say(PREAMBLE, subscriber_identity("poll://another/"))
     assert await peer.records(1) == [SERVER_IDENTITY]
+    call = calling(octopus.polling_machine("poll://another/", thumbprint("tentacle")))
+    assert message((await peer.records(2))[-1])["method"]
+    peer.say(reply(peer.came[-1]))
+    await call
     assert not octopus.violations
