@@ -17,7 +17,7 @@ from changes import turns
 from recorded_calls import CALLS, IDENTITY, POLLING, Recorded, calls, ended_by, expect_units, joined
 from recordings import CAPTURES, Side, label
 from recordings import turns as recorded_turns
-from replay_site import ReplaySite
+from replay_site import Peer, ReplaySite
 from tls_peer import FIN, RST, TlsPeer
 from wires import Held
 
@@ -83,7 +83,7 @@ class Play:
             await self.reply(call.reply)
             self.expected.append((("ok", "error-reply"), sent, sum(map(len, call.reply))))
 
-    def say(self, peer: TlsPeer, records: tuple[bytes, ...], behind: bytes = b"") -> None:
+    def say(self, peer: Peer, records: tuple[bytes, ...], behind: bytes = b"") -> None:
         for record in joined((*records, behind)) if self.together else [*records, behind]:
             if record:
                 peer.write(record)
@@ -111,7 +111,7 @@ class Play:
         gone, other = (site.octopus, site.tentacle) if side is Side.LISTENER else (site.tentacle, site.octopus)
         gone.close()
         in_stream = self.path.parent.name == "polling-cancelled-in-stream"  # an old Tentacle notices nothing else (5.7)
-        assert await site.street.ended(other) == (RST if in_stream else FIN)
+        assert await site.ended(other) == (RST if in_stream else FIN)
 
     async def leave(self) -> None:
         """Whoever did it in the recording closes between two calls."""
@@ -127,7 +127,7 @@ class Play:
             site.tentacle.close()
             await site.until(lambda: site.service.back_connections("kiosk7") == 0)
             if site.front == "polling":  # no call is wanted that nobody could take
-                assert await site.street.ended(site.octopus) == FIN
+                assert await site.ended(site.octopus) == FIN
                 assert site.octopus.data == b""
 
 
@@ -203,7 +203,7 @@ async def test_a_tentacle_that_octopus_turned_away_is_turned_away(sites: list[Re
         if turn.side is Side.DIALLER:
             for record in turn.records:
                 tentacle.write(record)
-    assert await site.street.ended(tentacle) in (FIN, RST)  # END may come behind the close
+    assert await site.ended(tentacle) in (FIN, RST)  # END may come behind the close
     assert tentacle.data == b""
     assert [line["reason"] for line in site.relay.log("caller refused")] == ["pollers" if many else "not-owner"]
 
@@ -256,6 +256,7 @@ async def test_a_conversation_through_a_proxy(sites: list[ReplaySite], tmp_path:
     sock = await ask(site, asked)
     sock.send(answered)
     node = site.octopus = await site.node_identifies(site.listening(sock, "octopus"))
+    assert isinstance(node, TlsPeer)
     assert node.tls.version() == version(path)
     play = Play(site, path, together=False)
     await play.play()

@@ -7,10 +7,10 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from changes import turns
 from identities import identity
+from puppet import Puppet
 from recorded_calls import IDENTITY, SUBSCRIPTION
 from service_site import OCTOPUS, Service
 from street import Street
@@ -21,6 +21,7 @@ from relay.halibut.lines import CLIENT_IDENTITY, NEXT, NULL_ENVELOPE, PREAMBLE, 
 from routing.addresses import Address
 from routing.table import HttpProxy, Machine
 
+Peer = TlsPeer | Puppet
 ANYWHERE = Address("127.0.0.1", 0)
 
 
@@ -109,44 +110,61 @@ class ReplaySite:
         self.relay = Service(folder, self.reactor, self.machine, back=ANYWHERE, back_octopus=entry)
         self.service = self.relay.service
         self.service.start()
-        self._peers: list[TlsPeer] = []
-        self._kept: list[TlsPeer] = []  # those of a listening Tentacle
-        self.octopus: TlsPeer | None = None
-        self.tentacle: TlsPeer
+        self._folder = folder
+        self._peers: list[Peer] = []
+        self._kept: list[Peer] = []  # those of a listening Tentacle
+        self.octopus: Peer | None = None
+        self.tentacle: Peer
 
     # ---- who comes and goes -----------------------------------------------------------------------------------------
 
-    def listening(self, sock: socket.socket, who: str) -> TlsPeer:
-        """The relay's connection, its handshake about to begin."""
-        peer = TlsPeer(self.street.changes, sock, server_side(self.version, identity(who)), listens=True)
+    def listening(self, sock: socket.socket, who: str, puppet: bool = False) -> Peer:
+        """The relay's connection, its handshake about to begin. puppet: it is a process of its own."""
+        changes = self.street.changes
+        peer: Peer
+        if puppet:
+            peer = Puppet(changes, sock, self._file(who), listens=True)
+        else:
+            peer = TlsPeer(changes, sock, server_side(self.version, identity(who)), listens=True)
         self._peers.append(peer)
         return peer
 
-    async def poller(self, who: str = "tentacle") -> TlsPeer:
+    async def poller(self, who: str = "tentacle", puppet: bool = False) -> Peer:
         """A Tentacle's connection that has shaken hands, and said nothing."""
         back = self.service.back_door
         assert back
-        return await self.street.call(back, client_side(self.version, identity(who)))
+        if not puppet:
+            return await self.street.call(back, client_side(self.version, identity(who)))
+        peer = Puppet(self.street.changes, self.street.connect(back), self._file(who), listens=False)
+        self._peers.append(peer)
+        await self.street.changes.until(lambda: peer.shaken)
+        return peer
 
-    async def tentacle_comes(self) -> TlsPeer:
+    def _file(self, who: str) -> Path:
+        path = self._folder / f"{who}.pem"
+        path.touch(0o600)
+        path.write_bytes(identity(who).pem())
+        return path
+
+    async def tentacle_comes(self, puppet: bool = False) -> Peer:
         """One that the relay may give calls to."""
         if self.back == "polling":
-            peer = await self.poller()
+            peer = await self.poller(puppet=puppet)
             peer.write(b"MX\n\n")
             peer.write(IDENTITY)
             await self.hears(peer, SERVER_IDENTITY)
         else:
-            peer = self.listening(await self.tentacles.take(), "tentacle")
+            peer = self.listening(await self.tentacles.take(), "tentacle", puppet)
             self._kept.append(peer)
             await self.hears(peer, PREAMBLE, CLIENT_IDENTITY)
             peer.write(SERVER_IDENTITY)
         return peer
 
-    async def octopus_comes(self) -> TlsPeer:
+    async def octopus_comes(self, puppet: bool = False) -> Peer:
         """One that may send a request."""
         if self.front == "polling":
             place = self._second if self._second and self.octopus else self.nodes
-            return await self.node_identifies(self.listening(await place.take(), "octopus"))
+            return await self.node_identifies(self.listening(await place.take(), "octopus", puppet))
         [door] = self.service.doors.values()
         peer = await self.street.call(door, client_side(self.version, identity("octopus")))
         peer.write(PREAMBLE)
@@ -154,19 +172,24 @@ class ReplaySite:
         await self.hears(peer, SERVER_IDENTITY)
         return peer
 
-    async def node_identifies(self, peer: TlsPeer) -> TlsPeer:
+    async def node_identifies(self, peer: Peer) -> Peer:
         await self.hears(peer, PREAMBLE, IDENTITY)
         peer.write(SERVER_IDENTITY)
         return peer
 
-    async def open(self) -> None:
-        """The Tentacle is there, and the node that is polled for it. An Octopus that dials comes when it has a call."""
-        self.tentacle = await self.tentacle_comes()
-        self.octopus = await self.octopus_comes() if self.front == "polling" else None
+    async def open(self, puppet: str = "") -> None:
+        """The Tentacle is there, and the node that is polled for it. An Octopus that dials comes when it has a call.
+
+        puppet: octopus or tentacle, whichever is a process of its own.
+        """
+        self.tentacle = await self.tentacle_comes(puppet == "tentacle")
+        if self.front == "polling":
+            self.octopus = await self.octopus_comes(puppet == "octopus")
+            await self.until(lambda: self.service.polls("kiosk7"))
 
     # ---- what they hear ---------------------------------------------------------------------------------------------
 
-    async def takes(self, peer: TlsPeer, count: int) -> list[bytes]:
+    async def takes(self, peer: Peer, count: int) -> list[bytes]:
         """So many bytes and not one more, as the records that brought them."""
         await self.street.changes.until(lambda: len(peer.data) >= count or peer.end)
         await turns(1)
@@ -175,11 +198,11 @@ class ReplaySite:
         peer.records.clear()
         return found
 
-    async def hears(self, peer: TlsPeer, *records: bytes) -> None:
+    async def hears(self, peer: Peer, *records: bytes) -> None:
         """These come, a record each, and nothing else."""
         assert await self.takes(peer, sum(map(len, records))) == list(records)
 
-    async def calling(self) -> TlsPeer:
+    async def calling(self) -> Peer:
         """The Octopus, which may send a request now."""
         if self.octopus is None:
             self.octopus = await self.octopus_comes()
@@ -199,7 +222,7 @@ class ReplaySite:
             self.octopus.write(PROCEED)
             await turns()
 
-    async def _next_parked(self) -> TlsPeer:
+    async def _next_parked(self) -> Peer:
         """Where the next request goes: a connection that the relay has dialled, or asked again, while the last call ran."""
         places = [peer for peer in self._kept if peer is not self.tentacle and not peer.end]
         if not places:
@@ -234,11 +257,12 @@ class ReplaySite:
     async def until(self, condition: Callable[[], object]) -> None:
         await self.street.spin(condition)
 
-    def ended_calls(self, count: int) -> list[dict[str, Any]]:
-        """The access log, once so many are in it."""
-        lines = self.relay.access()
-        assert len(lines) == count
-        return lines
+    async def ended(self, peer: Peer) -> str:
+        """How the relay ended it."""
+        await self.street.changes.until(lambda: peer.end)
+        peer.close()
+        assert peer.end
+        return peer.end
 
     async def clean(self) -> None:
         self.service.stop()
