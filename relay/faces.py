@@ -50,7 +50,7 @@ class Faces:
             _Side(client_context, _read(store.octopus, table.octopus), before._octopus if before else None),
             table.back_octopus.name if table.back_octopus else None,
             {each.name: store.subscription(each.name) for each in table.machines if each.polled_for and not each.subscription},
-            {each.name: _proxy(each.proxy) for each in table.octopus if each.proxy},
+            {each.name: proxy_of(each.proxy) for each in table.octopus if each.proxy},
         )
 
     def of_machine(self, name: str) -> Identity:
@@ -144,8 +144,8 @@ class _Side:
         return found
 
 
-def _proxy(declared: HttpProxy) -> Proxy:
-    """Raises StartError."""
+def proxy_of(declared: HttpProxy) -> Proxy:
+    """The proxy with its credentials, as their file has them now. Raises StartError."""
     try:
         credentials = read_credentials(declared.credentials) if declared.credentials else ""
     except ProxyCredentialsError as error:
