@@ -69,6 +69,8 @@ async def brought(site: ReplaySite, stage: str) -> None:
         for record in DOWNLOAD.reply[:SOME]:
             site.tentacle.write(record)
         assert await site.takes(node(site), sum(map(len, DOWNLOAD.reply[:SOME]))) == list(DOWNLOAD.reply[:SOME])
+    for peer in (site.tentacle, node(site)):
+        peer.acknowledge()
 
 
 async def call(site: ReplaySite) -> None:
@@ -236,11 +238,11 @@ async def test_a_node_that_is_silent_in_its_request_ends_it_after_eleven_minutes
 
 
 async def silence(site: ReplaySite) -> None:
-    """Nothing moves until the relay gives the call up: 11 minutes behind the last byte, which a kernel may acknowledge late."""
-    for _ in range(132):
+    """Nothing moves until the relay gives the call up, which it looks for every 5 s."""
+    for _ in range(131):
         await site.advance(5)
     assert site.relay.calls() == []
-    for _ in range(20):
+    for _ in range(4):
         await site.advance(5)
     assert site.relay.calls() == ["silent"]
 

@@ -46,6 +46,9 @@ class Puppet:
     def data(self) -> bytes:
         return b"".join(record.data for record in self.records)
 
+    def acknowledge(self) -> None:
+        """Its process does so by itself."""
+
     def write(self, data: bytes) -> None:
         """As one record."""
         self._stdin.write(data.hex().encode("ascii") + b"\n")
