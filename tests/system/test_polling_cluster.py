@@ -80,7 +80,7 @@ class Cluster:
         self.relay = await deferToThread(RelayProcess, self.folder, configuration)
         stack.callback(self.relay.kill)
 
-    def tentacle(self) -> Tentacle:
+    def tentacle(self, who: str = "tentacle") -> Tentacle:
         async def name() -> str:
             return "here"
 
@@ -93,14 +93,14 @@ class Cluster:
         home = self.folder / f"home{len(self.tentacles)}"
         methods = Service(SERVICE, "TestService", {"Name": name, "Hold": hold})
         trusted = [str(party("relay as Octopus").thumbprint)]
-        made = Tentacle(reactor, party("tentacle").pem(), trusted, home, services=[methods], times=QUICK)
+        made = Tentacle(reactor, party(who).pem(), trusted, home, services=[methods], times=QUICK)
         self.tentacles.append(made)
         self._stack.push_async_callback(made.stop)
         return made
 
-    def poll(self, name: str, count: int = 1) -> Tentacle:
-        """Its Tentacle polls with so many connections, and spells its id as nobody else does."""
-        tentacle = self.tentacle()
+    def poll(self, name: str, count: int = 1, who: str = "tentacle") -> Tentacle:
+        """Its Tentacle polls with so many connections, and spells its id as nobody else does. who: by whose certificate."""
+        tentacle = self.tentacle(who)
         for _ in range(count):
             tentacle.poll(HOST, self.ports[0], str(party("relay as Octopus").thumbprint), IDS[name].upper())
         return tentacle
@@ -172,6 +172,21 @@ async def test_nobody_polls_and_a_caller_that_leaves(cluster: Cluster) -> None:
     assert await cluster.outcomes(1, machine="five") == ["caller-left"]
     cluster.poll("five")
     assert await cluster.begin(cluster.machine("five"), "Name") == "here"
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_in_the_other_s_role_is_closed_and_the_owner_is_served(cluster: Cluster) -> None:
+    cluster.poll("five", who="octopus")
+    [refused, *_] = await cluster.logged(event="caller refused", reason="not-owner", machine="five")
+    for who in ("octopus", "tentacle"):
+        assert str(party(who).thumbprint) in refused["detail"]
+    caller = Octopus(reactor, party("tentacle").pem(), times=QUICK)
+    with pytest.raises(ConnectingError):
+        await caller.connect(HOST, cluster.ports[1], str(party("five as Tentacle").thumbprint))
+    await cluster.logged(event="caller refused", reason="untrusted", machine="five")
+    cluster.poll("five")
+    assert await cluster.begin(cluster.machine("five"), "Name") == "here"
+    assert await cluster.outcomes(1) == ["ok"]
 
 
 @pytest_twisted.ensureDeferred
