@@ -72,7 +72,7 @@ class BackConnection:
         self.since = loop.reactor.seconds()
         address = machine.tentacle
         assert address, "a polling Tentacle is not dialled"
-        self._dial = Dial(loop, address.host, address.port, context, self, connect, self._dial_failed)
+        self._dial: Dial | None = Dial(loop, address.host, address.port, context, self, connect, self._dial_failed)
 
     # ---- until it is ready ------------------------------------------------------------------------------------------
 
@@ -81,9 +81,11 @@ class BackConnection:
         self._lost(outcome, str(error))
 
     def connectionMade(self) -> None:
+        assert self._dial
         link = self._dial.link
         assert link is not None
         self.link = link
+        self._dial = None  # a relay has thousands of these, and each is kept for hours
         shown = link.peer_certificate
         if shown is None or not any(pin.matches(shown) for pin in self._pins):
             wrong = WrongCertificateError(str(Thumbprint.of(shown)) if shown else "")
@@ -154,6 +156,7 @@ class BackConnection:
         before, self.state = self.state, _CLOSED
         link = self.link
         if link is None:
+            assert self._dial
             self._dial.cancel()
         elif close is Close.RST:
             link.abortConnection()

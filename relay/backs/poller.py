@@ -85,7 +85,6 @@ class PollerConnection:
     """
 
     __slots__ = (
-        "_certificate",
         "_clock",
         "_codec",
         "_door",
@@ -103,7 +102,6 @@ class PollerConnection:
         self._clock = clock
         self._door = door
         self._codec = Connection(Role.LISTENING_CLIENT, Limits())
-        self._certificate: bytes | None = None
         self._owner: Owner | None = None
         self._heard = False
         self.link: Link
@@ -152,7 +150,7 @@ class PollerConnection:
 
     def shows(self, pins: Iterable[Thumbprint]) -> bool:
         """Whether its Tentacle has shown a certificate of one of these pins."""
-        shown = self._certificate
+        shown = self.link.peer_certificate
         return shown is not None and any(pin.matches(shown) for pin in pins)
 
     def send(self, part: Part) -> None:
@@ -163,7 +161,7 @@ class PollerConnection:
     # ---- what the link says -----------------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        self._certificate = self.link.peer_certificate
+        """It has to speak first."""
 
     def dataReceived(self, data: bytes) -> None:
         self._heard = True
@@ -216,11 +214,12 @@ class PollerConnection:
 
     def _line(self, line: Line) -> None:
         if line.unit is Unit.PREAMBLE:
-            if self._certificate is None:
+            if self.link.peer_certificate is None:
                 self.refuse(Refusal.NO_CERTIFICATE, "it showed no certificate")
         elif line.unit is Unit.SUBSCRIBER_IDENTITY:
-            assert self._certificate is not None
-            owner = self._door.identified(self, line.subscription, self._certificate)
+            certificate = self.link.peer_certificate
+            assert certificate is not None
+            owner = self._door.identified(self, line.subscription, certificate)
             if owner is not None:
                 self._owner = owner
                 self._codec.take_limits(owner.limits)
@@ -259,8 +258,9 @@ class PollerConnection:
         self.leave()
 
     def _refused(self, refusal: Refusal, detail: str) -> None:
-        shown = f"; {Thumbprint.of(self._certificate)} was shown" if self._certificate else ""
-        self._door.refused(refusal, self.peer, detail + shown, self._certificate)
+        certificate = self.link.peer_certificate
+        shown = f"; {Thumbprint.of(certificate)} was shown" if certificate else ""
+        self._door.refused(refusal, self.peer, detail + shown, certificate)
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 

@@ -101,6 +101,22 @@ class Owner(Protocol):
 class Poll:
     """See above. It dials at once."""
 
+    # A relay has thousands of these: what each of them keeps is counted.
+    __slots__ = (
+        "_clock",
+        "_codec",
+        "_dial",
+        "_exchange",
+        "_failing",
+        "_heard",
+        "_kept",
+        "_owner",
+        "_replied",
+        "link",
+        "node",
+        "state",
+    )  # fmt: skip
+
     def __init__(self, owner: Owner, node: Address) -> None:
         self._owner = owner
         self._clock = owner.loop.reactor
@@ -111,12 +127,13 @@ class Poll:
         self._kept: list[Part] | None = []  # of a request that no back has yet; None: they go on as they come
         self._heard = self._clock.seconds()
         self._replied = 0.0
-        self._shown: bytes | None = None
         self._failing = False  # it is about to end: that its call ends first may leave the Tentacle without a connection
         self.node = node
         self.link: TLSConnection
         self.state = State.DIALLING
-        self._dial = Dial(owner.loop, node.host, node.port, owner.context, self, CONNECT, self._dial_failed, proxy=owner.proxy)
+        self._dial: Dial | None = Dial(
+            owner.loop, node.host, node.port, owner.context, self, CONNECT, self._dial_failed, proxy=owner.proxy
+        )
 
     # ---- until it polls ---------------------------------------------------------------------------------------------
 
@@ -126,13 +143,15 @@ class Poll:
         self._end(Close.GONE, trouble, f"{error}{by}")
 
     def connectionMade(self) -> None:
+        assert self._dial
         link = self._dial.link
         assert link is not None
         self.link = link
+        self._dial = None
         self.state = State.IDENTIFYING
         self._owner.poll_opened()
         link.closed = self._owner.poll_closed
-        shown = self._shown = link.peer_certificate
+        shown = link.peer_certificate
         if shown is None or not any(pin.matches(shown) for pin in self._owner.octopus.thumbprints):
             wrong = WrongCertificateError(str(Thumbprint.of(shown)) if shown else "")
             self._end(Close.FIN, NodeTrouble.WRONG_CERTIFICATE, str(wrong))  # a bare FIN without one byte (wire.md 1.5)
@@ -271,7 +290,8 @@ class Poll:
 
     def trusted_by(self, machine: Machine) -> bool:
         """The machine trusts this node, and for the same Octopus, or it has shown nothing yet."""
-        octopus = machine.octopus_of(self._shown) if self._shown else self._owner.octopus
+        shown = None if self.state in (State.DIALLING, State.CLOSED) else self.link.peer_certificate
+        octopus = machine.octopus_of(shown) if shown else self._owner.octopus
         return octopus is not None and octopus.name == self._owner.octopus.name
 
     def check(self, now: float) -> None:
@@ -314,6 +334,7 @@ class Poll:
             return
         self._kept = []
         if before is State.DIALLING:
+            assert self._dial
             self._dial.cancel()
         elif close is not Close.GONE:
             self.link.loseConnection(reset=close is Close.RST)

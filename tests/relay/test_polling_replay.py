@@ -4,62 +4,17 @@ every byte and every record of every message.
 What a relay does otherwise, by design (wire.md 10): null messages and control lines are each leg's own.
 """
 
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from dialled import take
 from fake_link import FIN, RST, FakeLink
-from polling_memory import IDENTITY, Memory, node_identifies
-from recordings import Side, conversations, label, turns
+from polling_memory import Memory, node_identifies
+from recorded_calls import CALLS, POLLING, calls, expect_units, joined
+from recordings import Side, label
 
-from relay.halibut.lines import (
-    END,
-    NEXT,
-    NULL_ENVELOPE,
-    PROCEED,
-    SERVER_IDENTITY,
-)
+from relay.halibut.lines import NEXT, PROCEED, SERVER_IDENTITY
 from relay.outcomes import Outcome
-
-MX = b"MX\n\n"  # from Linux
-LINES = (MX, IDENTITY, SERVER_IDENTITY, NEXT, PROCEED, END, NULL_ENVELOPE)
-POLLING = [path for path in conversations() if path.parent.name.startswith("polling-")]
-
-
-@dataclass
-class Recorded:
-    """One call: the request's records, the reply's, and who closed behind them, if one did in the call."""
-
-    request: tuple[bytes, ...]
-    reply: tuple[bytes, ...] = ()
-    closed: Side | None = None
-
-
-def calls(path: Path) -> list[Recorded]:
-    """All of a conversation's."""
-    found: list[Recorded] = []
-    for turn in turns(path):
-        records = list(turn.records)
-        while records and records[0] in LINES:
-            records.pop(0)
-        while records and records[-1] in LINES:
-            records.pop()
-        assert not [record for record in records if record in LINES]
-        if records and turn.side is Side.LISTENER:
-            found.append(Recorded(tuple(records)))
-        elif records:
-            if found[-1].closed:  # what a Tentacle says behind the end of its call
-                continue
-            found[-1].reply = tuple(records)
-        if turn.closed and found and not found[-1].reply and not found[-1].closed:
-            found[-1].closed = turn.side
-    return found
-
-
-CALLS = [path for path in POLLING if calls(path)]
 
 
 def test_every_polling_recording_is_here() -> None:
@@ -140,38 +95,15 @@ class Ends:
 
 
 def recut(pace: str, records: tuple[bytes, ...]) -> list[bytes]:
-    """joined: as few records as hold them, what no peer does and a relay must undo."""
-    if pace == "record by record":
-        return list(records)
-    data = b"".join(records)
-    return [data[start : start + 16384] for start in range(0, len(data), 16384)]
+    return list(records) if pace == "record by record" else joined(records)
 
 
 def expect_same(pace: str, got: list[bytes], recorded: tuple[bytes, ...]) -> None:
     """The same bytes; and the same records, or, where they came joined, none that holds parts of two units."""
-    assert b"".join(got) == b"".join(recorded)
     if pace == "record by record":
         assert got == list(recorded)
-        return
-    edges, offset = {0}, 0
-    for record in got:
-        offset += len(record)
-        edges.add(offset)
-    assert set(unit_edges(b"".join(recorded))) <= edges
-
-
-def unit_edges(data: bytes) -> Iterator[int]:
-    """Where an envelope and the four pieces of each of its frames end (wire.md 2.7, 5.2), as far as they have come."""
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflate.decompress(data)
-    assert inflate.eof
-    offset = len(data) - len(inflate.unused_data)
-    yield offset
-    while offset < len(data):
-        size = int.from_bytes(data[offset + 16 : offset + 24], "little")
-        for piece in (16, 8, size, 8):
-            offset += piece
-            yield min(offset, len(data))
+    else:
+        expect_units(got, recorded)
 
 
 @pytest.mark.parametrize("pace", ["record by record", "joined"])

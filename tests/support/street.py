@@ -23,6 +23,7 @@ class Street:
         """A caller that has said nothing."""
         sock = socket.socket()
         sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._raw.append(sock)
         assert sock.connect_ex(address) in (0, errno.EINPROGRESS)
         return sock
