@@ -260,6 +260,8 @@ class RelayService:
                 route.start()
             elif machine.name in changed:
                 closed += self._routes[machine.name].change(machine, faces_before, _CUT_BY_RELOAD if now else "")
+            else:
+                self._routes[machine.name].machine = machine  # the same, but for the lines where it is declared
         return closed
 
     def _say_doors(self, machines: Iterable[str]) -> None:

@@ -1,16 +1,19 @@
 """From a configuration file, and those that it includes, to a routing table, or to all of their mistakes."""
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from certs.passwords import PasswordFile
 from certs.store import Provisioned
-from routing import checks, door_checks, files, polling_checks, reading, yaml_lines
+from routing import checks, door_checks, files, polling_checks, reading, rule_checks, yaml_lines
 from routing.entries import Declaration, Entry
 from routing.merging import given, limits, pins, relay_timeouts, timeouts
 from routing.mistakes import ConfigurationError, WrongValueError
+from routing.rule_merging import rules
+from routing.rules import Rules
 from routing.schema import Configuration, MachineSection, OctopusSection
-from routing.table import NODE_CONNECTIONS, HttpProxy, Machine, Octopus, Relay, RelayLimits, Table
+from routing.table import NODE_CONNECTIONS, NOWHERE, HttpProxy, Machine, Octopus, Relay, RelayLimits, Table
 from routing.values import POLLING
 
 
@@ -21,7 +24,8 @@ def load(path: Path) -> Table:
     files too; '~' means nothing. It blocks while it reads, and may run in any thread.
     """
     declared = _read(path)
-    mistakes = [*declared.mistakes, *checks.check(declared), *door_checks.check(declared), *polling_checks.check(declared)]
+    found = (each.check(declared) for each in (checks, door_checks, polling_checks, rule_checks))
+    mistakes = [*declared.mistakes, *chain.from_iterable(found)]
     if mistakes:
         raise ConfigurationError(mistakes, declared.files)
     return _table(declared)
@@ -85,21 +89,23 @@ def _table(declared: Declaration) -> Table:
     main = declared.main
     octopus = {entry.section.name: _octopus(entry, folder) for entry in declared.octopus}
     back = main.back.listen if "listen" in main.back.model_fields_set else None
+    sections = {
+        name: declared.entry(name, section).places
+        for name, section in (("relay", main.relay), ("defaults", main.defaults))
+        if declared.gives(name)
+    }
+    shared = rules(main.defaults, sections.get("defaults", NOWHERE), main.relay.name, main.relay.contact)
     return Table(
         relay=_relay(main, folder),
         octopus=tuple(octopus.values()),
-        machines=tuple(_machine(main, entry, octopus, folder) for entry in declared.machines),
+        machines=tuple(_machine(main, entry, octopus, folder, shared) for entry in declared.machines),
         source=declared.document.file,
         front=main.front.listen if "listen" in main.front.model_fields_set else None,
         back=back,
         back_octopus=octopus.get(main.back.octopus or main.octopus[0].name) if back else None,
         admin=main.admin.listen,
         files=tuple(declared.files),
-        sections={
-            name: declared.entry(name, section).places
-            for name, section in (("relay", main.relay), ("defaults", main.defaults))
-            if declared.gives(name)
-        },
+        sections=sections,
     )
 
 
@@ -129,8 +135,11 @@ def _relay(configuration: Configuration, folder: Path) -> Relay:
     )
 
 
-def _machine(main: Configuration, entry: Entry[MachineSection], octopus: dict[str, Octopus], folder: Path) -> Machine:
-    section, defaults = entry.section, main.defaults
+def _machine(
+    main: Configuration, entry: Entry[MachineSection], octopus: dict[str, Octopus], folder: Path, shared: Rules
+) -> Machine:
+    """shared: the rules of the defaults."""
+    section, defaults, places = entry.section, main.defaults, entry.places
     return Machine(
         name=section.name,
         tentacle=None if isinstance(section.tentacle, str) else section.tentacle,
@@ -144,7 +153,8 @@ def _machine(main: Configuration, entry: Entry[MachineSection], octopus: dict[st
         identity=_provisioned(folder, section),
         limits=limits(defaults.limits, section.limits),
         timeouts=timeouts(defaults.timeouts, section.timeouts),
-        places=entry.places,
+        rules=rules(section, places, main.relay.name, main.relay.contact) if section.allow else shared,
+        places=places,
     )
 
 

@@ -12,8 +12,10 @@ from typing import Final
 from certs.store import Provisioned
 from certs.thumbprint import Thumbprint
 from routing.addresses import Address
+from routing.rules import Rules
 
 NODE_CONNECTIONS: Final = 1
+NO_RULES: Final = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,8 @@ class Machine:
     It has a `door` of its own, or a `host` (lower case), which is the SNI name that means it on the shared door; or it is
     `polled_for`: the relay polls the nodes of its octopus entries, with `subscription` too. That is None for a listening
     Tentacle whose id the relay makes and keeps. All of these ways in may stand together.
-    `thumbprints` are the pins of its Tentacle. `identity` is the provisioned identity that Octopus sees, if any.
+    `thumbprints` are the pins of its Tentacle. `identity` is the provisioned identity that Octopus sees, if any. `rules` say
+    which calls may be made, and by whom.
     """
 
     name: str
@@ -157,6 +160,7 @@ class Machine:
     host: str | None = None
     subscription: str | None = None
     polled_for: bool = False
+    rules: Rules = NO_RULES
     places: Places = field(default=NOWHERE, compare=False, repr=False)
 
     @property

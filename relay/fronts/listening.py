@@ -19,11 +19,13 @@ from relay.halibut.errors import RemoteProtocolError
 from relay.halibut.events import Line, Part, Unit
 from relay.halibut.limits import Limits
 from relay.halibut.roles import Role, State
+from relay.judged import JudgedExchange
 from relay.outcomes import NOT_TRUSTED_NOW, RELAY_DRAINS, Outcome, Refusal, SentAway
 from relay.page import PAGE
 from relay.transport.errors import HandshakeError
 from relay.transport.interface import Link
 from routing.decide import Certificate, Denied, judge
+from routing.rules import host_of
 from routing.table import Machine, Octopus
 
 
@@ -132,7 +134,17 @@ class ListeningFront:
             return
         machine = door.machine
         call = Call(machine.name, octopus.name, self._peer, door.clock.seconds())
-        self._exchange = Exchange(door.clock, self, door.back(octopus), call, machine.timeouts.ready, door.ended)
+        back, ready = door.back(octopus), machine.timeouts.ready
+        if machine.rules.restricts_methods:
+            grant = machine.rules.grant(octopus.name, host_of(self._peer))
+            if not grant.everything:
+                self._codec.take_limits(Limits(envelope=machine.limits.envelope, placed=True))
+                self._exchange = JudgedExchange(door.clock, self, back, call, ready, door.ended, grant, self._names)
+                return
+        self._exchange = Exchange(door.clock, self, back, call, ready, door.ended)
+
+    def _names(self) -> tuple[str, str] | None:
+        return self._codec.names
 
     def _part(self, part: Part) -> None:
         if self._exchange:
@@ -265,7 +277,8 @@ class ListeningFront:
         return self._codec.state in (State.PREAMBLE, State.IDENTITY)
 
     def _known_as(self) -> Octopus | Denied:
-        return judge(self._door.machine, Certificate(self._certificate) if self._certificate else None)
+        certificate = Certificate(self._certificate) if self._certificate else None
+        return judge(self._door.machine, certificate, host_of(self._peer))
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
