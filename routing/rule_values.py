@@ -31,7 +31,7 @@ TELLING: Final = (  # what Octopus looks for in an error's text, to conclude som
     "the node processing the request",
     "error occured when",
 )
-_SERVICE: Final = re.compile(r"(I[A-Za-z0-9_]{1,99})(?:\.([A-Za-z_][A-Za-z0-9_]{0,99}))?", re.IGNORECASE)
+_SERVICE: Final = re.compile(r"([Ii][A-Za-z0-9_]{1,99})(?:\.([A-Za-z_][A-Za-z0-9_]{0,99}))?")
 _CONTACT: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,200}")
 NETWORK_PATTERN: Final = r"[0-9A-Fa-f:.]+(?:/[0-9.]{1,15})?"
 _NEAR: Final = 0.85  # of two names: so much alike is a slip of the pen

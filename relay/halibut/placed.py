@@ -7,7 +7,7 @@ place counts only where every receiver reads one, whatever it makes of the rest:
 2. ``Files[n].Contents`` of a first argument that says by ``$type`` that it starts a script; the property's type is declared.
 
 On the way to a place nothing may be read in two ways: arrays are arrays, documents are documents, names are exact and stand
-once ignoring case, and ``$type`` alone begins with a dollar, in front.
+once ignoring case, and ``$type`` alone begins with a dollar, in front. Otherwise no stream there has a place.
 """
 
 import re
@@ -15,7 +15,6 @@ from typing import Final
 
 from relay.halibut.bson_values import ARRAY, STRING, value_end
 from relay.halibut.document import Container, DocumentWalk, folded
-from relay.halibut.errors import SmugglingError
 
 ARGUMENT: Final = "params[1]"
 FILES: Final = "params[0].Files[].Contents"
@@ -29,7 +28,7 @@ _ONCE: Final = {folded(name): name for name in ("Files", "Contents")}
 class _Placed(Container):
     """array, name: what it is, and in the container around it. type: a document's ``$type``; None: none in front."""
 
-    __slots__ = ("around", "array", "met", "name", "type")
+    __slots__ = ("around", "array", "met", "name", "type", "unclear")
 
     def __init__(self, end: int, level: int, array: bool, payload: bool, around: Container, name: bytes) -> None:
         super().__init__(end, level, array, payload)
@@ -37,6 +36,7 @@ class _Placed(Container):
         self.around = around
         self.name = name
         self.type: bytes | None = None
+        self.unclear = False  # a member of it could be taken for another
         self.met: set[str] = set()  # which of _ONCE, and "" for any other
 
 
@@ -56,23 +56,24 @@ class PlacedWalk(DocumentWalk):
         noted = isinstance(outer, _Placed) and outer.level == 2 and not outer.array
         if noted and data[position] == STRING and data[position + 1 : name_end] == b"$type":
             end = value_end(STRING, data, name_end + 1, self._limits.text)
-            if end < 0 or (end > len(data) and end - name_end <= self._limits.text):
+            short = end - name_end <= self._limits.text
+            if end < 0 or (end > len(data) and short):
                 return -1  # the whole of it first
-            type_ = data[name_end + 5 : end - 1] if end <= len(data) else b""
+            type_ = data[name_end + 5 : end - 1] if short else b""
         found = super()._element(data, position, name_end, base, clear)
         if found >= 0 and noted:
             assert isinstance(outer, _Placed)
             self._note(outer, data[position + 1 : name_end], type_)
         return found
 
-    @staticmethod
-    def _note(outer: _Placed, name: bytes, type_: bytes | None) -> None:
+    def _note(self, outer: _Placed, name: bytes, type_: bytes | None) -> None:
         text = name.decode("utf-8", "replace")
         known = folded(text)
         if type_ is not None and not outer.met:
             outer.type = type_
         elif _on_the_way(outer) and (text.startswith("$") or (known in _ONCE and (known in outer.met or text != _ONCE[known]))):
-            raise SmugglingError("around a data stream, a member that could be taken for another", "5.5", text)
+            outer.unclear = True
+            self._references = [found._replace(place="") if found.place == FILES else found for found in self._references]
         outer.met.add(known if known in _ONCE else "")
 
     def _leave(self, container: Container) -> None:
@@ -112,4 +113,6 @@ def _place(reference: _Placed) -> str:
     item = reference.around
     if reference.name != b"Contents" or not (isinstance(item, _Placed) and _is_file(item)):
         return ""
-    return FILES if _STARTS_SCRIPT.fullmatch(item.around.around.type or b"") else ""  # type: ignore[attr-defined] # _is_file
+    command = item.around.around  # type: ignore[attr-defined] # as _is_file says
+    unclear = item.unclear or command.unclear
+    return FILES if _STARTS_SCRIPT.fullmatch(command.type or b"") and not unclear else ""
