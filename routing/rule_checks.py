@@ -25,7 +25,8 @@ def check(declared: Declaration) -> Iterator[Mistake]:
     complete = len(known) == len(declared.octopus)
     defaults = declared.entry("defaults", declared.main.defaults)
     yield from _items(defaults)
-    for position, item in enumerate(items_of(defaults.section)):
+    shared = items_of(defaults.section)
+    for position, item in enumerate(shared):
         for index, name in enumerate(item.octopus):
             if name not in known and complete:
                 problem = "no entry of the section octopus has this name"
@@ -35,7 +36,8 @@ def check(declared: Declaration) -> Iterator[Mistake]:
         own = machine.section.octopus or (known if complete else ())
         if own and machine.is_mapping:
             yield from _names(machine, own)
-            yield from _nobody(defaults, machine, own)
+            if complete and (machine.section.allow or all(set(item.octopus) <= {*known} for item in shared)):
+                yield from _nobody(defaults, machine, own)
 
 
 def _at(
