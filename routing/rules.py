@@ -97,7 +97,7 @@ class Rules:
     contact: str = ""
     restricts_methods: bool = field(init=False, compare=False)
     restricts_sources: bool = field(init=False, compare=False)
-    _grants: dict[tuple[Rule, ...], Grant] = field(init=False, repr=False, compare=False)
+    _grants: dict[tuple[int, ...], Grant] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "restricts_methods", any(not item.allows_all for item in self.items))
@@ -112,10 +112,10 @@ class Rules:
     def grant(self, octopus: str, source: str | None) -> Grant:
         """What this caller may do. source: its IP address; None for one that the relay polls, which comes from nowhere."""
         address = _address(source) if self.restricts_sources else None
-        items = tuple(item for item in self.items if item.is_for(octopus, address))
-        found = self._grants.get(items)
+        which = tuple(index for index, item in enumerate(self.items) if item.is_for(octopus, address))
+        found = self._grants.get(which)
         if found is None:
-            found = self._grants[items] = Grant(self, items)
+            found = self._grants[which] = Grant(self, tuple(self.items[index] for index in which))
         return found
 
     def takes(self, octopus: str, source: str | None) -> bool:

@@ -25,7 +25,7 @@ from relay.page import PAGE
 from relay.transport.errors import HandshakeError
 from relay.transport.interface import Link
 from routing.decide import Certificate, Denied, judge
-from routing.rules import host_of
+from routing.rules import Grant, Rules, host_of
 from routing.table import Machine, Octopus
 
 
@@ -61,6 +61,7 @@ class ListeningFront:
         self._certificate: bytes | None = None
         self._octopus: Octopus | None = None
         self._exchange: Exchange | None = None
+        self._grant: Grant | None = None
         self._since = opened
         self._heard = False
         self._last = False  # it closes behind this call
@@ -136,12 +137,18 @@ class ListeningFront:
         call = Call(machine.name, octopus.name, self._peer, door.clock.seconds())
         back, ready = door.back(octopus), machine.timeouts.ready
         if machine.rules.restricts_methods:
-            grant = machine.rules.grant(octopus.name, host_of(self._peer))
+            grant = self._granted(machine.rules, octopus)
             if not grant.everything:
                 self._codec.take_limits(Limits(envelope=machine.limits.envelope, placed=True))
                 self._exchange = JudgedExchange(door.clock, self, back, call, ready, door.ended, grant, self._names)
                 return
         self._exchange = Exchange(door.clock, self, back, call, ready, door.ended)
+
+    def _granted(self, rules: Rules, octopus: Octopus) -> Grant:
+        """What this caller may do, by the rules in force."""
+        if self._grant is None or self._grant.rules is not rules:
+            self._grant = rules.grant(octopus.name, host_of(self._peer))
+        return self._grant
 
     def _names(self) -> tuple[str, str] | None:
         return self._codec.names
@@ -246,6 +253,7 @@ class ListeningFront:
                 self.drain(NOT_TRUSTED_NOW)
                 return
             self._octopus = octopus
+            self._grant = None
         if stays:
             return
         if self._exchange or self._new:

@@ -112,6 +112,18 @@ def test_a_second_header(raw: bytes) -> None:
             assert visit.lease.over
 
 
+def test_a_second_header_behind_a_large_body_never_lets_the_request_become_whole() -> None:
+    """The first one is judged, and what follows goes on as it comes; what the second one is part of does not."""
+    params = element(4, "params", document(element(2, "0", string("x" * 200_000))))
+    envelope = deflated(raw_request(element(2, "Method", string("StartScript")), **named(), params=params), 0)
+    assert [compared(*call) for call in directly(envelope)] == [compared(*WANTED)]
+    ran, visit = through(*pieces(envelope, range(0, len(envelope), 16_000)))
+    assert ran == []
+    assert visit.lease.link.written
+    assert visit.lease.link.ended == "rst"
+    assert [call.outcome.value for call in visit.door.calls if call.outcome] == ["caller-broke"]
+
+
 PLACES = {
     "an unknown member of the argument": element(3, "0", document(element(3, "later", raw_reference(SPELLED)))),
     "an argument without a type": element(3, "1", raw_reference(SPELLED)),
