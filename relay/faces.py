@@ -45,12 +45,13 @@ class Faces:
         file that cannot be used, and for an identity that OpenSSL would refuse to the first caller; StartError for a file of
         credentials.
         """
+        shown = [each for each in table.machines if not each.passthrough]  # the Tentacles of the others show their own
         return cls(
-            _Side(server_context, _read(store.machine, table.machines), before._machines if before else None),
+            _Side(server_context, _read(store.machine, shown), before._machines if before else None),
             _Side(client_context, _read(store.octopus, table.octopus), before._octopus if before else None),
             table.back_octopus.name if table.back_octopus else None,
             {each.name: store.subscription(each.name) for each in table.machines if each.polled_for and not each.subscription},
-            {each.name: _proxy(each.proxy) for each in table.octopus if each.proxy},
+            {each.name: proxy_of(each.proxy) for each in table.octopus if each.proxy},
         )
 
     def of_machine(self, name: str) -> Identity:
@@ -144,8 +145,8 @@ class _Side:
         return found
 
 
-def _proxy(declared: HttpProxy) -> Proxy:
-    """Raises StartError."""
+def proxy_of(declared: HttpProxy) -> Proxy:
+    """The proxy with its credentials, as their file has them now. Raises StartError."""
     try:
         credentials = read_credentials(declared.credentials) if declared.credentials else ""
     except ProxyCredentialsError as error:

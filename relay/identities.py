@@ -19,7 +19,7 @@ from certs.store import COMMON_NAMES, Folder, IdentityStore, Provisioned, check_
 from relay.owners import check_owner
 from relay.program import command
 from relay.shown import shown_at
-from routing.table import Table
+from routing.table import Machine, Table
 
 Kind = Literal["machine", "octopus"]
 
@@ -74,8 +74,8 @@ class Found:
 
 
 def entries(table: Table) -> list[Entry]:
-    """All of them: machines first, each kind in the order of the file."""
-    machines = [Entry("machine", machine.name, machine.identity) for machine in table.machines]
+    """All of them: machines first, each kind in the order of the file. Machines that are passed through have none."""
+    machines = [Entry("machine", each.name, each.identity) for each in table.machines if not each.passthrough]
     return machines + [Entry("octopus", octopus.name, octopus.identity) for octopus in table.octopus]
 
 
@@ -83,12 +83,27 @@ def entry(table: Table, name: str, kind: Kind | None = None) -> Entry:
     """The one of this name. Raises NoSuchEntryError; AmbiguousNameError where no kind is given and both have it."""
     named = [entry for entry in entries(table) if entry.name == name and kind in (None, entry.kind)]
     if not named:
+        machine = table.machine(name) if kind != "octopus" else None
+        if machine and machine.passthrough:
+            raise NoSuchEntryError(
+                f"{table.source}: machine {name} is passed through, so it has no identity of the relay's: Octopus sees the "
+                "certificate of the Tentacle itself."
+            )
         known = [entry.name for entry in entries(table) if kind in (None, entry.kind)]
         what = {"machine": "machine", "octopus": "octopus entry", None: "machine or octopus entry"}[kind]
         raise NoSuchEntryError(f"{table.source}: no {what} is named {name}. There are: {_some(known)}.")
     if len(named) > 1:
         raise AmbiguousNameError(f"{table.source}: a machine and an octopus entry are named {name}. Say which one is meant.")
     return named[0]
+
+
+def machine(table: Table, name: str) -> Machine:
+    """The one of this name, whether it has an identity or not. Raises NoSuchEntryError."""
+    found = table.machine(name)
+    if found is None:
+        known = _some([each.name for each in table.machines])
+        raise NoSuchEntryError(f"{table.source}: no machine is named {name}. There are: {known}.")
+    return found
 
 
 def look(store: IdentityStore, entry: Entry) -> Found:

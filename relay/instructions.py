@@ -46,14 +46,15 @@ class Polling:
 
 @dataclass(frozen=True, slots=True)
 class Instructions:
-    """identity: what Octopus will see. trusts: what the Tentacle has to trust: for each octopus entry, or at back.listen.
+    """identity: what Octopus will see; None: the Tentacle's own. trusts: what the Tentacle has to trust: for each octopus
+    entry, or at back.listen; nothing of ours where it is passed through.
 
     back: where a polling Tentacle has to poll. connections: with how many it should, at least.
     """
 
     machine: Machine
     ways: tuple[Way, ...]
-    identity: Found
+    identity: Found | None
     trusts: tuple[Found, ...]
     polling: Polling | None = None
     back: Way | None = None
@@ -85,7 +86,9 @@ class Guide:
         return Instructions(
             machine,
             tuple(self._ways(machine)),
-            identities.look(self._store, identities.Entry("machine", machine.name, machine.identity)),
+            None
+            if machine.passthrough
+            else identities.look(self._store, identities.Entry("machine", machine.name, machine.identity)),
             tuple(self._octopus(octopus) for octopus in self._trusted(machine)),
             self._polling(machine),
             self._port_door(self._table.back) if self._table.back and not machine.tentacle else None,

@@ -7,7 +7,10 @@ from relay.halibut.words import Word
 
 
 class Outcome(Word):
-    """How an exchange ended. Each value is the word that operators see. The comments say who sees what, and why."""
+    """How an exchange ended, or a connection that was passed through. Each value is the word that operators see.
+
+    The comments say who sees what, and why. Of connections, `ok` says that they were closed; see docs/passthrough.md.
+    """
 
     # The reply has gone to the caller, whole.
     OK = "ok"
@@ -43,6 +46,14 @@ class Outcome(Word):
     CUT = "cut"  # an operator ended it: drain of its machine, close, reload --now
 
 
+# By the reason of a relay.transport.errors.DialError, of a dial to a Tentacle.
+DIAL_OUTCOMES: Final = {
+    "resolve": Outcome.RESOLVE,
+    "refused": Outcome.REFUSED,
+    "unreachable": Outcome.UNREACHABLE,
+    "timeout": Outcome.CONNECT_TIMEOUT,
+    "descriptors": Outcome.DESCRIPTORS,
+}
 SERVED: Final = frozenset((Outcome.OK, Outcome.ERROR_REPLY))
 # Ends that are somebody's trouble or fault: these are logged, the others stand in the access log only.
 TROUBLE: Final = frozenset(Outcome) - SERVED - {
@@ -55,6 +66,7 @@ class Refusal(Word):
 
     CONNECTIONS = "connections"  # relay.limits.connections are open
     NOT_TLS = "not-tls"
+    MACHINE_CONNECTIONS = "machine-connections"  # `limits.connections` of a machine that is passed through are open
     HELLO_TIMEOUT = "hello-timeout"  # no ClientHello within relay.timeouts.client_hello
     LEFT_EARLY = "left-early"  # closed before its ClientHello
     TLS = "tls"  # the handshake failed

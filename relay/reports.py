@@ -8,6 +8,7 @@ from relay.admin.metrics import Metrics
 from relay.call import Call
 from relay.clock import Clock
 from relay.outcomes import TROUBLE, NodeTrouble, Outcome, Refusal
+from relay.passed import Passed
 
 _SHOWN: Final = 40  # unknown members in a line of the log, and characters of each
 _SIDES: Final = {Outcome.CALLER_BROKE: "caller", Outcome.TENTACLE_BROKE: "tentacle"}
@@ -52,6 +53,16 @@ class Reports:
             self._unknown_members.add(call.machine)
             members = [name[:_SHOWN] for name in call.unknown[:_SHOWN]]
             self._log.info("a newer Halibut: unknown members pass", machine=call.machine, members=members)
+
+    def passed(self, passed: Passed) -> None:
+        """A connection that was passed through is over."""
+        self._access_log.write_passed(passed)
+        self._metrics.passed(passed)
+        if passed.outcome and passed.outcome in TROUBLE:
+            self._repeats.say(
+                ("passed", passed.machine, passed.outcome.value), "connection failed", machine=passed.machine,
+                peer=passed.peer, outcome=passed.outcome.value, detail=passed.detail,
+            )  # fmt: skip
 
     def refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
         """A caller was turned away, or left. machine: empty where nobody knows which one it came for."""

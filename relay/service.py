@@ -15,6 +15,7 @@ from certs.store import IdentityStore
 from relay.admin.access_log import AccessLog
 from relay.admin.log import Log
 from relay.admin.metrics import Metrics
+from relay.admin.readings import IN_FLIGHT
 from relay.backs.entrance import PollingEntrance
 from relay.backs.polling import PollingBack
 from relay.clock import Reactor, Timer
@@ -26,7 +27,8 @@ from relay.load import Load, NodePolls
 from relay.outcomes import MACHINE_DRAINS, MACHINE_GONE, RELAY_DRAINS, Refusal
 from relay.reload import Changes, Follower, Step, compare
 from relay.reports import Reports
-from relay.route import Failure, Route
+from relay.route import Failure
+from relay.routes import AnyRoute, can_serve, route_for
 from relay.transport.loop import Loop
 from routing.table import Machine, Relay, RelayTimeouts, Table
 
@@ -54,12 +56,12 @@ class RelayService:
         self._log = log
         self._metrics = metrics
         self._reports = reports = Reports(reactor, log, access_log, metrics)
-        self.ended, self.refused, self.starved = reports.ended, reports.refused, reports.starved
+        self.ended, self.passed, self.refused, self.starved = reports.ended, reports.passed, reports.refused, reports.starved
         self.node_polled, self.node_troubled, self.back_down = reports.node_polled, reports.node_troubled, reports.back_down
         self.dials = DialGate(reactor)
         self.random = Random()  # noqa: S311 (of pauses, and of nothing secret)
-        self._routes: dict[str, Route] = {}
-        self._leaving: list[Route] = []  # removed by a reload, with calls in flight
+        self._routes: dict[str, AnyRoute] = {}
+        self._leaving: list[AnyRoute] = []  # removed by a reload, with calls in flight
         self._followers: list[Follower] = []
         self._connections = 0
         self._open_polls = 0  # connections to nodes, until their descriptors are free
@@ -87,16 +89,16 @@ class RelayService:
             raise
         self._loop, self._doors = loop, doors
         self._entrance = PollingEntrance(loop, self._context_at_entrance, self)
-        self._routes = {machine.name: Route(loop, machine, self) for machine in self.table.machines}
+        self._routes = {machine.name: route_for(loop, machine, self) for machine in self.table.machines}
         plan.commit()
-        self._metrics.declare(self._routes)
+        self._declare()
         for route in self._routes.values():
             route.start()
         self._say_doors(self._routes)
         self.started = time.time()
         self._timer = self._reactor.callLater(CHECK_EVERY, self._check)
         self._metrics.gauge("relay_connections", "Callers' connections that are open.", lambda: self._connections)
-        self._metrics.gauge("relay_exchanges_in_flight", "Exchanges that have begun and not ended.", self._in_flight)
+        self._metrics.gauge("relay_exchanges_in_flight", IN_FLIGHT, self._in_flight)
         self._metrics.gauge("relay_back_connections", "Connections to Tentacles.", self._back_connections)
         self._metrics.gauge("relay_pollers", "Connections of polling Tentacles.", self._pollers)
         self._metrics.gauge("relay_polls", "Connections that poll Octopus.", self._polls)
@@ -106,7 +108,10 @@ class RelayService:
         )
         self._metrics.gauge("relay_handshakes_waiting", "Callers that wait for their handshake.", lambda: len(loop.gate))
 
-    def _all_routes(self) -> list[Route]:
+    def _declare(self) -> None:
+        self._metrics.declare(self._routes, [machine.name for machine in self.table.machines if machine.passthrough])
+
+    def _all_routes(self) -> list[AnyRoute]:
         return [*self._routes.values(), *self._leaving]
 
     def _in_flight(self) -> int:
@@ -145,7 +150,7 @@ class RelayService:
         return self.table.relay.timeouts
 
     @property
-    def routes(self) -> Mapping[str, Route]:
+    def routes(self) -> Mapping[str, AnyRoute]:
         return self._routes
 
     @property
@@ -227,7 +232,7 @@ class RelayService:
         faces_before, self.faces, self.table = self.faces, faces, table
         self._loop.gate.pace(table.relay.limits.handshakes)
         closed = self._take(changes, faces_before, now)
-        self._metrics.declare(self._routes)
+        self._declare()
         for step in steps:
             step.commit()
         self._say_doors((*changes.added, *moved))
@@ -249,7 +254,9 @@ class RelayService:
         """Makes the routes those of the table in force; how many callers' connections were cut."""
         assert self._loop
         closed = 0
-        removed = [self._routes.pop(name) for name in changes.removed]
+        other_kind = [machine.name for machine in self.table.machines if self._is_of_another_kind(machine)]
+        removed = [self._routes.pop(name) for name in (*changes.removed, *other_kind)]
+        drained = {route.machine.name for route in removed if route.drained}
         self._leaving += removed
         if now:
             closed += sum(route.cut(_CUT_BY_RELOAD, again=False) for route in self._leaving)
@@ -259,13 +266,20 @@ class RelayService:
         changed = set(changes.changed)
         for machine in self.table.machines:
             if machine.name not in self._routes:
-                route = self._routes[machine.name] = Route(self._loop, machine, self)
+                route = self._routes[machine.name] = route_for(self._loop, machine, self)
                 route.start()
+                if machine.name in drained:  # it is of another kind now, and stays so all the same
+                    route.drain(MACHINE_DRAINS)
             elif machine.name in changed:
                 closed += self._routes[machine.name].change(machine, faces_before, _CUT_BY_RELOAD if now else "")
             else:
                 self._routes[machine.name].machine = machine  # the same, but for the lines where it is declared
         return closed
+
+    def _is_of_another_kind(self, machine: Machine) -> bool:
+        """It was passed through and is not any more, or the other way round: its callers cannot go on."""
+        route = self._routes.get(machine.name)
+        return route is not None and not can_serve(route, machine)
 
     def _say_doors(self, machines: Iterable[str]) -> None:
         """Of these machines, where they are reached."""
@@ -278,12 +292,16 @@ class RelayService:
                 host=machine.host,
                 **({"subscription": _subscription(machine, self.faces)} if machine.polled_for else {}),
                 tentacle=str(machine.tentacle or machine.uri),
-                thumbprint_for_octopus=str(self.faces.of_machine(name).thumbprint),
+                **(
+                    {"passthrough": True}
+                    if machine.passthrough
+                    else {"thumbprint_for_octopus": str(self.faces.of_machine(name).thumbprint)}
+                ),
             )
 
     # ---- what operators do ------------------------------------------------------------------------------------------
 
-    def _route(self, name: str) -> Route:
+    def _route(self, name: str) -> AnyRoute:
         route = self._routes.get(name)
         if route is None:
             raise _no_such_machine(name, self._routes)
@@ -461,7 +479,8 @@ def _shown(table: Table, faces: Faces, name: str) -> tuple[object, ...]:
     """What is said of a machine's door."""
     machine = table.machine(name)
     assert machine
-    return machine.door, machine.host, machine.uri, faces.of_machine(name), _subscription(machine, faces)
+    identity = None if machine.passthrough else faces.of_machine(name)
+    return machine.door, machine.host, machine.uri, identity, _subscription(machine, faces)
 
 
 def _subscription(machine: Machine, faces: Faces) -> str | None:

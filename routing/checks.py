@@ -69,7 +69,7 @@ def _thumbprint_keys(entries: Sequence[Entry[OctopusSection] | Entry[MachineSect
             line = entry.document.line((*entry.key, "thumbprint"))
             problem = f"given beside thumbprint, on line {line}"
             yield entry.mistake("thumbprints", problem, "Put all of them into one list, under thumbprints.")
-        elif not keys and entry.is_mapping:
+        elif not keys and entry.is_mapping and not may_pass_through(entry):
             yield entry.mistake("thumbprint", "missing", f"Add it. {ThumbprintError.remedy}")
 
 
@@ -113,7 +113,7 @@ def _octopus_names(declared: Declaration) -> Iterator[Mistake]:
                 key = machine.document.known((*machine.key, "octopus", position))
                 problem = "no entry of the section octopus has this name"
                 yield machine.document.mistake(key, problem, nearest(name, known), name)
-        if len(entries) > 1 and machine.is_mapping and "octopus" not in machine.written:
+        if len(entries) > 1 and machine.is_mapping and "octopus" not in machine.written and not may_pass_through(machine):
             yield machine.mistake(
                 "octopus",
                 "missing, and there are several entries to choose from",
@@ -184,7 +184,7 @@ def _timeouts(declared: Declaration) -> Iterator[Mistake]:
     yield from _ready_is_longest(whole, defaults, timeouts(defaults, TimeoutsSection()))
     for machine in declared.machines:
         own = machine.section.timeouts
-        if own.model_fields_set:
+        if own.model_fields_set and not machine.section.passthrough:
             yield from _ready_is_longest(machine, own, timeouts(defaults, own))
 
 
@@ -210,6 +210,11 @@ def _relay_timeouts(declared: Declaration) -> Iterator[Mistake]:
             f"client_hello is {hello} and identify is {identify}, which must cover it",
             "Make client_hello at most identify.",
         )
+
+
+def may_pass_through(entry: Entry[Any]) -> bool:
+    """Whether it is passed through, and so has no pins; or may be, where the value of that key is a mistake."""
+    return "passthrough" in entry.written and (entry.section.passthrough or not entry.has("passthrough"))
 
 
 def _pins_key(entry: Entry[OctopusSection] | Entry[MachineSection]) -> str:

@@ -15,6 +15,7 @@ from routing.table import Limits, Machine, Octopus, Place, Places, RelayLimits, 
 from routing.units import show_duration, show_size
 
 _SEVERAL: Final = "several"
+_OF_PASSTHROUGH: Final = ("limits.connections", "timeouts.connect")  # a machine's settings that hold where it is passed through
 
 Source = Literal["machine", "defaults", "relay", "built-in", "derived"]
 
@@ -79,6 +80,8 @@ def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Id
         if found.reason == _SEVERAL:
             return Explanation("unknown", "", None, None, tuple(steps))
         return Explanation("denied", found.reason, None, None, tuple(steps))
+    if machine.passthrough:
+        return Explanation("allowed", "", machine, None, (*steps, *_passed_through(machine)), tuple(settings(table, machine)))
     to_caller = identity(machine)
     steps.append(Step("identity", f"the caller sees {to_caller.text}", _place(machine, "identity")))
     verdict = judge(machine, caller, asked.source)
@@ -103,6 +106,14 @@ def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Id
     if not (to_caller.usable and to_tentacle.usable):
         return Explanation("unknown", "", machine, verdict, tuple(steps))
     return Explanation("allowed", "", machine, verdict, tuple(steps), tuple(settings(table, machine)))
+
+
+def _passed_through(machine: Machine) -> Iterator[Step]:
+    text = (
+        "TLS is not opened: the caller sees the Tentacle's own certificate, and the Tentacle the caller's; each judges itself"
+    )
+    yield Step("passthrough", text, _place(machine, "passthrough"))
+    yield Step("tentacle", f"the connection goes to https://{machine.tentacle}/", _place(machine, "tentacle"))
 
 
 def _may_be_another(machine: Machine, caller: Shown) -> bool:
@@ -231,8 +242,12 @@ def settings(table: Table, machine: Machine) -> Iterator[Setting]:
     """What holds for the machine's calls, and where each of it comes from."""
     relay, defaults = (table.sections.get(name) for name in ("relay", "defaults"))
     own: list[tuple[Source, Places | None]] = [("machine", machine.places), ("defaults", defaults)]
-    yield from _group("limits", machine.limits, Limits(), own)
-    yield from _group("timeouts", machine.timeouts, Timeouts(), own)
+    for setting in (
+        *_group("limits", machine.limits, Limits(), own),
+        *_group("timeouts", machine.timeouts, Timeouts(), own),
+    ):
+        if not machine.passthrough or setting.name in _OF_PASSTHROUGH:
+            yield setting
     whole: list[tuple[Source, Places | None]] = [("relay", relay)]
     yield from _group("limits", table.relay.limits, RelayLimits(), whole, "relay.")
     yield from _group("timeouts", table.relay.timeouts, RelayTimeouts(), whole, "relay.")

@@ -1,12 +1,11 @@
 """From a configuration file, and those that it includes, to a routing table, or to all of their mistakes."""
 
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 from certs.passwords import PasswordFile
 from certs.store import Provisioned
-from routing import checks, door_checks, files, polling_checks, reading, rule_checks, yaml_lines
+from routing import checks, door_checks, files, passthrough_checks, polling_checks, reading, rule_checks, yaml_lines
 from routing.entries import Declaration, Entry
 from routing.merging import given, limits, pins, relay_timeouts, timeouts
 from routing.mistakes import ConfigurationError, WrongValueError
@@ -24,8 +23,8 @@ def load(path: Path) -> Table:
     files too; '~' means nothing. It blocks while it reads, and may run in any thread.
     """
     declared = _read(path)
-    found = (each.check(declared) for each in (checks, door_checks, polling_checks, rule_checks))
-    mistakes = [*declared.mistakes, *chain.from_iterable(found)]
+    rooms = (checks, door_checks, polling_checks, passthrough_checks, rule_checks)
+    mistakes = [*declared.mistakes, *(mistake for room in rooms for mistake in room.check(declared))]
     if mistakes:
         raise ConfigurationError(mistakes, declared.files)
     return _table(declared)
@@ -145,11 +144,12 @@ def _machine(
         tentacle=None if isinstance(section.tentacle, str) else section.tentacle,
         thumbprints=pins(section),
         # Left out, it means the only entry there is: with several, that is a mistake.
-        octopus=tuple(octopus[name] for name in section.octopus) or tuple(octopus.values()),
+        octopus=() if section.passthrough else tuple(octopus[name] for name in section.octopus) or tuple(octopus.values()),
         door=section.port,
         host=section.host,
         subscription=section.tentacle if isinstance(section.tentacle, str) else section.subscription,
         polled_for=section.front == POLLING,
+        passthrough=section.passthrough,
         identity=_provisioned(folder, section),
         limits=limits(defaults.limits, section.limits),
         timeouts=timeouts(defaults.timeouts, section.timeouts),

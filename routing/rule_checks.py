@@ -33,11 +33,24 @@ def check(declared: Declaration) -> Iterator[Mistake]:
                 yield _at(defaults, position, ("octopus", index), problem, nearest(name, known), name)
     for machine in declared.machines:
         yield from _items(machine)
+        if machine.section.passthrough:
+            yield from _passed_through(defaults, machine)
+            continue
         own = machine.section.octopus or (known if complete else ())
         if own and machine.is_mapping:
             yield from _names(machine, own)
             if complete and (machine.section.allow or all(set(item.octopus) <= {*known} for item in shared)):
                 yield from _nobody(defaults, machine, own)
+
+
+def _passed_through(defaults: Entry[Any], machine: Entry[MachineSection]) -> Iterator[Mistake]:
+    """Only addresses are seen of whoever is passed through: an item that says more would not hold."""
+    if any(item.octopus or not rule(item).allows_all for item in allow_of(defaults.section, machine.section)):
+        problem = (
+            "an allow with octopus entries or services holds here, and in TLS that the relay does not open it sees neither"
+        )
+        remedy = "Give the machine an allow of its own: all, or a mapping with from alone."
+        yield machine.mistake("allow" if machine.has("allow") else "passthrough", problem, remedy)
 
 
 def _at(

@@ -28,6 +28,10 @@ _MACHINE_EXAMPLE = {
     "port": 11001,
 }
 _PINNED: Final[dict[str, Any]] = {"oneOf": [{"required": ["thumbprint"]}, {"required": ["thumbprints"]}]}
+# What a machine is that has no pin: what may stand beside it, passthrough_checks.py says.
+_ON: Final[dict[str, Any]] = {"anyOf": [{"const": True}, {"type": "string", "pattern": "^[Tt][Rr][Uu][Ee]$"}]}
+_PASSED_THROUGH: Final[dict[str, Any]] = {"required": ["passthrough"], "properties": {"passthrough": _ON}}
+_PINNED_OR_NOT: Final[dict[str, Any]] = {"oneOf": [*_PINNED["oneOf"], _PASSED_THROUGH]}
 _HAS_DOOR: Final[dict[str, Any]] = {"anyOf": [{"required": [key]} for key in ("port", "host", "front")]}
 
 
@@ -37,9 +41,10 @@ class LimitsSection(Section):
         values.count(10_000),
         about(
             "Connections to its Tentacle at once, for each octopus entry; of a polling Tentacle, those that it may have at the "
-            "relay: refusal `pollers`. Where all are busy a caller waits for one to become "
-            "free, in order; after `timeouts.ready` its connection is closed before the call: outcome `queue-timeout`, "
-            "metric `relay_back_connections`.",
+            "relay: refusal `pollers`. Where all are busy a caller waits for one to become free, in order; after "
+            "`timeouts.ready` its connection is closed before the call: outcome `queue-timeout`, metric "
+            "`relay_back_connections`. With `passthrough`, callers at once; the next one is closed: refusal "
+            "`machine-connections`.",
             default=Limits().connections,
         ),
     ] = None
@@ -80,7 +85,8 @@ class TimeoutsSection(Section):
         float | None,
         duration(MILLISECOND, MINUTE),
         about(
-            "Dialling a Tentacle: its name, TCP and TLS. Less than `ready`. Outcome `connect-timeout`.",
+            "Dialling a Tentacle: its name, TCP and TLS. Less than `ready`. With `passthrough`, its name and TCP, and `ready` "
+            "does not matter. Outcome `connect-timeout`.",
             default=_default(Timeouts(), "connect"),
         ),
     ] = None
@@ -156,7 +162,8 @@ class RelayTimeoutsSection(Section):
         duration(0.0, HOUR),
         about(
             "How long a stopping relay waits for the calls in flight: outcome `stopped`. Callers meanwhile: refusal "
-            "`draining`.",
+            "`draining`. Where one machine is drained or removed, so long for its connections that are passed through: "
+            "outcome `cut`.",
             default=_default(RelayTimeouts(), "drain"),
         ),
     ] = None
@@ -290,7 +297,7 @@ _OF_THIS_MACHINE = "Of this machine. What is not given here is that of `defaults
 
 
 class MachineSection(Section):
-    model_config = ConfigDict(json_schema_extra={"allOf": [_PINNED, _HAS_DOOR]})
+    model_config = ConfigDict(json_schema_extra={"allOf": [_PINNED_OR_NOT, _HAS_DOOR]})
 
     name: Annotated[values.Name, about("The name of this machine. Upper and lower case do not make two names.", "web01")]
     tentacle: Annotated[
@@ -307,7 +314,7 @@ class MachineSection(Section):
         values.Pins,
         about(
             "The thumbprint of the Tentacle. Several while its certificate is being replaced: each of them is good. Two "
-            "machines at one address have none in common.",
+            "machines at one address have none in common. Needed, but with `passthrough`.",
             _MACHINE_EXAMPLE["thumbprint"],
         ),
     ] = ()
@@ -346,6 +353,16 @@ class MachineSection(Section):
             "polling",
         ),
     ] = None
+    passthrough: Annotated[
+        values.Switch,
+        about(
+            "TLS is not opened here: Octopus and the Tentacle, which has to listen, meet with their own certificates. So "
+            "there is no `thumbprint`, `octopus` or `identity`, and of limits and timeouts there are `limits.connections` and "
+            "`timeouts.connect`. Metric `relay_passthrough_connections_total`.",
+            "true",
+            default="false",
+        ),
+    ] = False
     subscription: Annotated[
         values.OptionalSubscription,
         about(

@@ -145,8 +145,9 @@ class Machine:
     It has a `door` of its own, or a `host` (lower case), which is the SNI name that means it on the shared door; or it is
     `polled_for`: the relay polls the nodes of its octopus entries, with `subscription` too. That is None for a listening
     Tentacle whose id the relay makes and keeps. All of these ways in may stand together.
-    `thumbprints` are the pins of its Tentacle. `identity` is the provisioned identity that Octopus sees, if any. `rules` say
-    which calls may be made, and by whom.
+    `thumbprints` are the pins of its Tentacle. `identity` is the provisioned identity that Octopus sees, if any.
+    With `passthrough` TLS goes through to the Tentacle, and there are no `octopus`, thumbprints or identity.
+    `rules` say which calls may be made, and by whom.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Machine:
     host: str | None = None
     subscription: str | None = None
     polled_for: bool = False
+    passthrough: bool = False
     rules: Rules = NO_RULES
     places: Places = field(default=NOWHERE, compare=False, repr=False)
 

@@ -32,12 +32,14 @@ _PATH_REMEDY = "Write a path; a relative one starts at the folder of this file."
 _SOURCE_REMEDY = "Write the path of a file whose first line is the password, or credential:NAME, which systemd hands over."
 POLLING: Final = "polling"
 _FRONT_REMEDY = f"Write {POLLING}, or leave it out: Octopus then dials the machine's port or host."
+_SWITCH_REMEDY = "Write true or false."
 _LEVEL_REMEDY = f"Write one of {', '.join(LOG_LEVELS)}."
 _THUMBPRINTS_REMEDY = f"{ThumbprintError.remedy} Several go into a list."
 _INCLUDE_REMEDY = "Write a file or a pattern, such as machines.d/*.yaml; several go into a list."
 # What may stand between the digits: as Thumbprint.parse has it.
 _BETWEEN = "[\\s:\\-\u200b\u200e\u200f\ufeff]*"
 _THUMBPRINT_PATTERN = f"{_BETWEEN}(?:(?:[0-9A-Fa-f]{_BETWEEN}){{40}}|(?:[0-9A-Fa-f]{_BETWEEN}){{64}})"
+_SWITCH: Final = {"true": True, "false": False}
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _MAX_PATH = 4096
 MILLISECOND: Final = 0.001
@@ -180,6 +182,13 @@ def _front_style(text: str) -> str:
     return text
 
 
+def _switch(text: str) -> bool:
+    """As YAML writes it: the values come as text."""
+    if text.lower() not in _SWITCH:
+        raise WrongValueError("neither true nor false", _SWITCH_REMEDY)
+    return _SWITCH[text.lower()]
+
+
 def _list(remedy: str) -> BeforeValidator:
     """One value is a list of one."""
 
@@ -311,6 +320,9 @@ Networks = Annotated[
     _list(f"{rule_values.NETWORK_REMEDY} Several go into a list."),
     AfterValidator(_no_repeats),
     _one_or_several("IP addresses and networks, one or several", _NETWORK_READER),
+]
+Switch = Annotated[
+    bool, Reader(_switch, _SWITCH_REMEDY, "true or false", text("[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]", "boolean"))
 ]
 Ready = Annotated[
     float | None, Reader(_ready, units.DURATION_REMEDY, "more than 0s, less than 60s", text(units.DURATION_PATTERN))

@@ -56,7 +56,7 @@ def sample(tmp_path: Path) -> Path:
 def test_the_sample_is_fine(sample: Path) -> None:
     done = CliRunner().invoke(main, ["check", "--no-identities", "--config", str(sample)])
     assert (done.exit_code, done.stderr) == (0, "")
-    assert [machine.name for machine in load(sample).machines] == ["web01", "web02", "web03", "kiosk7", "web04"]
+    assert [machine.name for machine in load(sample).machines] == ["web01", "web02", "web03", "kiosk7", "vault01", "web04"]
 
 
 def test_the_sample_has_every_key() -> None:

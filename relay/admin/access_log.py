@@ -1,6 +1,6 @@
-"""The access log: one JSON line for each exchange, when it ends.
+"""The access log: one JSON line for each exchange, when it ends, and for each connection that was passed through.
 
-Fields, always all of them and in this order; times in milliseconds, sizes in bytes:
+Fields of an exchange, always all of them and in this order; times in milliseconds, sizes in bytes:
 
     time            when it ended, UTC
     relay           relay.name
@@ -22,6 +22,22 @@ Fields, always all of them and in this order; times in milliseconds, sizes in by
     first_byte_ms   from the request's last byte to the reply's first: the Tentacle's own time; null where there was none
     total_ms        from the caller's identity or NEXT to the end
 
+And those of a connection of a machine with `passthrough: true`:
+
+    time            when it ended, UTC
+    relay           relay.name
+    machine         the machine's name
+    passthrough     true
+    door            the relay's own address that the caller came to
+    peer            the caller's address
+    outcome         a word of relay/outcomes.py
+    detail          what happened, in words; empty where both sides have closed
+    request_bytes   that the Tentacle's host has taken, TLS included
+    reply_bytes     that the caller's host has taken
+    dial_ms         until the Tentacle's host had taken the connection: name and TCP; null where it never did
+    first_byte_ms   from then until the Tentacle's first byte; null where none came
+    total_ms        from the caller's arrival to the end
+
 Parameters, endpoints and stream contents are never logged: they hold secrets (wire.md 10.20).
 """
 
@@ -32,6 +48,7 @@ from typing import Final
 from relay.admin.writer import LineWriter
 from relay.call import Call
 from relay.outcomes import Outcome
+from relay.passed import Passed
 
 _WORDS: Final = {outcome: outcome.value for outcome in Outcome}
 
@@ -52,12 +69,18 @@ class AccessLog:
 
     def write(self, call: Call) -> None:
         """Writes the line of an exchange that has ended."""
+        self._writer.write_line(format_call(self._now(), self._relay, call).encode("ascii"))
+
+    def write_passed(self, passed: Passed) -> None:
+        """Writes the line of a connection that was passed through."""
+        self._writer.write_line(format_passed(self._now(), self._relay, passed).encode("ascii"))
+
+    def _now(self) -> str:
         now = time.time()
         second = int(now)
         if second != self._second:
             self._second, self._stamp = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        stamp = f"{self._stamp}.{int((now - second) * 1000):03d}Z"
-        self._writer.write_line(format_call(stamp, self._relay, call).encode("ascii"))
+        return f"{self._stamp}.{int((now - second) * 1000):03d}Z"
 
 
 def format_call(stamp: str, relay: str, call: Call) -> str:
@@ -79,6 +102,19 @@ def format_call(stamp: str, relay: str, call: Call) -> str:
         f'"reply_bytes":{call.reply_bytes},"reply_streams":{len(reply.streams) if reply else 0},'
         f'"queue_ms":{((served or ended) - began) * 1000:.1f},"dial_ms":{dial},'
         f'"first_byte_ms":{first_byte},"total_ms":{(ended - began) * 1000:.1f}}}'
+    )
+
+
+def format_passed(stamp: str, relay: str, passed: Passed) -> str:
+    """The same of a connection that was passed through."""
+    dial = f"{(passed.ready - passed.began) * 1000:.1f}" if passed.ready else "null"
+    first_byte = f"{(passed.replied - passed.ready) * 1000:.1f}" if passed.replied else "null"
+    return (
+        f'{{"time":"{stamp}","relay":{relay},"machine":{quoted(passed.machine)},"passthrough":true,'
+        f'"door":{quoted(passed.door)},"peer":{quoted(passed.peer)},'
+        f'"outcome":"{_WORDS[passed.outcome] if passed.outcome else ""}","detail":{quoted(passed.detail)},'
+        f'"request_bytes":{passed.request_bytes},"reply_bytes":{passed.reply_bytes},'
+        f'"dial_ms":{dial},"first_byte_ms":{first_byte},"total_ms":{(passed.ended - passed.began) * 1000:.1f}}}'
     )
 
 

@@ -87,6 +87,10 @@ CAUSES: Final[dict[Outcome | Refusal | NodeTrouble, Cause]] = {
     Refusal.CONNECTIONS: Cause(
         "a caller was closed: relay.limits.connections were open", "Raise relay.limits.connections, and LimitNOFILE= with it."
     ),
+    Refusal.MACHINE_CONNECTIONS: Cause(
+        "a caller was closed: limits.connections of the machine, which is passed through, were open",
+        "Raise limits.connections of this machine.",
+    ),
     Refusal.NOT_TLS: Cause("a caller did not speak TLS", "Nothing, unless it is Octopus: then see what stands in between."),
     Refusal.HELLO_TIMEOUT: Cause("a caller connected and began no TLS", "Nothing, if it is a load balancer's probe."),
     Refusal.LEFT_EARLY: Cause("a caller closed before it began TLS", "Nothing, if it is a load balancer's probe."),

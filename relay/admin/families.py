@@ -36,7 +36,7 @@ class Family:
 
 def families(metrics: Metrics) -> list[Family]:
     """All of them. Each tells all series from the start, with 0: ``rate()`` and ``absent()`` of Prometheus need that."""
-    found = [_build_info(), _exchanges(metrics), _bytes(metrics)]
+    found = [_build_info(), _exchanges(metrics), _passed_through(metrics), _bytes(metrics)]
     found += [
         _per_machine(
             metrics, "relay_mismatched_replies", "Replies whose id was not their request's.", lambda counts: counts.mismatched
@@ -87,15 +87,27 @@ def _build_info() -> Family:
     return Family(name, "gauge", "The version of the relay; always 1.", labels, lambda: iter([one]))
 
 
-def _exchanges(metrics: Metrics) -> Family:
+def _outcomes(name: str, read: Callable[[], Iterator[tuple[str, list[int]]]]) -> Callable[[], Iterator[tuple[str, Value]]]:
+    """The samples of a counter of each outcome, of the machines that are read."""
     ends = [f'",outcome="{outcome.value}"}}' for outcome in Outcome]
 
     def samples() -> Iterator[tuple[str, Value]]:
-        for name, machine in metrics.machines.items():
-            start = f'relay_exchanges_total{{machine="{escaped(name)}'
-            for end, count in zip(ends, machine.outcomes, strict=True):
+        for machine, counts in read():
+            start = f'{name}_total{{machine="{escaped(machine)}'
+            for end, count in zip(ends, counts, strict=True):
                 yield start + end, count
 
+    return samples
+
+
+def _passed_through(metrics: Metrics) -> Family:
+    name, text = "relay_passthrough_connections", "Connections of machines with `passthrough: true` that have ended."
+    samples = _outcomes(name, lambda: iter(metrics.passed_through.items()))
+    return Family(name, "counter", text, ("machine", "outcome"), samples)
+
+
+def _exchanges(metrics: Metrics) -> Family:
+    samples = _outcomes("relay_exchanges", lambda: ((name, each.outcomes) for name, each in metrics.machines.items()))
     return Family("relay_exchanges", "counter", "Exchanges that have ended.", ("machine", "outcome"), samples)
 
 

@@ -13,6 +13,7 @@ from prometheus_client.registry import CollectorRegistry
 from relay.call import Call
 from relay.halibut.message import Kind
 from relay.outcomes import Outcome, Refusal
+from relay.passed import Passed
 
 # Seconds, upper bounds: from a status poll next door to a script that runs as long as Octopus waits (wire.md 3.5).
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -79,13 +80,14 @@ class Reading:
 class Metrics:
     """Everything that is counted. Machines, outcomes and known methods are labels; nothing that a caller chooses is.
 
-    registry: what else is served, of the process itself. machines: by name, those of the table in force. methods: by service
-    and method.
+    registry: what else is served, of the process itself. machines: by name, those of the table in force. passed_through:
+    those of them that are, and their connections that have ended, in the order of Outcome. methods: by service and method.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.machines: dict[str, MachineCounts] = {}
+        self.passed_through: dict[str, list[int]] = {}
         self._known = {(service, method): MethodTimes() for service, methods in METHODS.items() for method in methods}
         self._any_case = {(service.lower(), method.lower()): times for (service, method), times in self._known.items()}
         self._no_request, self._other = MethodTimes(), MethodTimes()
@@ -96,9 +98,13 @@ class Metrics:
 
     # ---- what there is ----------------------------------------------------------------------------------------------
 
-    def declare(self, machines: Iterable[str]) -> None:
-        """The machines that there are from now on: new ones begin with 0, those that are gone disappear."""
+    def declare(self, machines: Iterable[str], passed_through: Iterable[str] = ()) -> None:
+        """The machines that there are from now on: new ones begin with 0, those that are gone disappear.
+
+        passed_through: those of them that are.
+        """
         self.machines = {name: self.machines.get(name) or MachineCounts() for name in machines}
+        self.passed_through = {name: self.passed_through.get(name) or [0] * len(_INDEX) for name in passed_through}
 
     def gauge(self, name: str, documentation: str, read: Callable[[], Value]) -> None:
         """Adds a number that is read when it is asked for."""
@@ -153,6 +159,14 @@ class Metrics:
             _observe(times.ready, call.ready - began)
         if call.requested and call.replied:
             _observe(times.first_byte, call.replied - call.requested)
+
+    def passed(self, passed: Passed) -> None:
+        """A connection that was passed through is over."""
+        machine, connections = self.machines.get(passed.machine), self.passed_through.get(passed.machine)
+        if machine and connections and passed.outcome:
+            connections[_INDEX[passed.outcome]] += 1
+            machine.request_bytes += passed.request_bytes
+            machine.reply_bytes += passed.reply_bytes
 
     def _spelled(self, service: str, method: str) -> MethodTimes:
         """Halibut compares them without case."""

@@ -1,11 +1,14 @@
 """What the metrics read of the running relay when somebody scrapes, instead of counting along."""
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from relay.admin.controls import Controls
 from relay.admin.metrics import Metrics, Reading, Value
 from relay.load import NodePolls
 from routing.table import Machine
+
+IN_FLIGHT: Final = "Exchanges that have begun and not ended; a connection that is passed through counts as one."
 
 
 def read_from(metrics: Metrics, controls: Controls) -> None:
@@ -15,7 +18,7 @@ def read_from(metrics: Metrics, controls: Controls) -> None:
     )
     metrics.gauge("relay_draining", "1 while the whole relay drains, and then stops.", lambda: int(controls.draining))
     metrics.machine_gauge("relay_machine_connections", "Callers' connections that are open.", controls.connections)
-    metrics.machine_gauge("relay_machine_exchanges_in_flight", "Exchanges that have begun and not ended.", controls.in_flight)
+    metrics.machine_gauge("relay_machine_exchanges_in_flight", IN_FLIGHT, controls.in_flight)
     metrics.machine_gauge("relay_machine_waiting", "Calls that wait for a connection to the Tentacle.", controls.waiting)
     metrics.machine_gauge(
         "relay_machine_drained", "1 where an operator has drained the machine.", lambda name: int(controls.is_drained(name))

@@ -49,10 +49,12 @@ class Status:
         assert machine is not None
         counts = self._metrics.machines[name]
         numbers = zip(Outcome, counts.outcomes, strict=True)
+        passed = zip(Outcome, self._metrics.passed_through.get(name, ()), strict=False)
         details = {
             "thumbprints": [str(thumbprint) for thumbprint in machine.thumbprints],
             "declared": str(machine.places.of("name")),
             "exchanges": {outcome.value: count for outcome, count in numbers if count},
+            "passthrough_connections": {outcome.value: count for outcome, count in passed if count},
             "request_bytes": counts.request_bytes,
             "reply_bytes": counts.reply_bytes,
         }
@@ -121,6 +123,7 @@ class Status:
             "host": machine.host,
             "tentacle": str(machine.tentacle or machine.uri),
             "octopus": [octopus.name for octopus in machine.octopus],
+            "passthrough": machine.passthrough,
             "drained": controls.is_drained(name),
             "connections": controls.connections(name),
             "exchanges_in_flight": controls.in_flight(name),

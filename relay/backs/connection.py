@@ -5,7 +5,7 @@ DIALLING --pinned--> IDENTIFYING --MX-SERVER--> LEASED --whole reply--> IDLE --n
 
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Final, Protocol
+from typing import Protocol
 
 from OpenSSL import SSL
 
@@ -17,20 +17,12 @@ from relay.halibut.events import Line, Part, Unit
 from relay.halibut.limits import Limits
 from relay.halibut.roles import Role
 from relay.halibut.roles import State as Due
-from relay.outcomes import Outcome
+from relay.outcomes import DIAL_OUTCOMES, Outcome
 from relay.transport.connection import TLSConnection
 from relay.transport.dialler import Dial
 from relay.transport.errors import DialError, WrongCertificateError
 from relay.transport.loop import Loop
 from routing.table import Machine
-
-_DIAL_OUTCOMES: Final = {
-    "resolve": Outcome.RESOLVE,
-    "refused": Outcome.REFUSED,
-    "unreachable": Outcome.UNREACHABLE,
-    "timeout": Outcome.CONNECT_TIMEOUT,
-    "descriptors": Outcome.DESCRIPTORS,
-}
 
 
 class State(Enum):
@@ -85,7 +77,7 @@ class BackConnection:
     # ---- until it is ready ------------------------------------------------------------------------------------------
 
     def _dial_failed(self, error: Exception) -> None:
-        outcome = _DIAL_OUTCOMES[error.reason] if isinstance(error, DialError) else Outcome.TLS
+        outcome = DIAL_OUTCOMES[error.reason] if isinstance(error, DialError) else Outcome.TLS
         self._lost(outcome, str(error))
 
     def connectionMade(self) -> None:

@@ -7,7 +7,8 @@ Rules (wire.md 6.8, 11.3):
 3. One that was taken and got no byte is parked again where it was: its Tentacle has noticed nothing.
 4. Parked ones hear a null message every 30 s, and have 60 s for NEXT, as behind a reply.
 5. At most ``limits.connections`` at once. Those beyond are turned away before MX-SERVER, and so is everybody once it is
-   retired.
+   retired. One that owes NEXT for 5 s makes room for another: a Tentacle that has lost its connections comes back with new
+   ones long before the old are given up.
 """
 
 from bisect import insort
@@ -28,6 +29,7 @@ from routing.table import Machine
 
 KEEP_ALIVE: Final = 30.0  # seconds between null messages; current Tentacles give up after 60
 TURN: Final = 60.0  # seconds for NEXT, as Octopus has it (wire.md 7.5)
+OVERDUE: Final = 5.0  # seconds for NEXT where another connection wants the place; a Tentacle that lives says it at once
 
 
 class PollingLease:
@@ -123,9 +125,18 @@ class PollingBack:
         if self._retired:
             return Refusal.DRAINING, "the relay is draining"
         limit = self.machine.limits.connections
-        if len(self) >= limit:
+        if len(self) >= limit and not self._make_room():
             return Refusal.POLLERS, f"{limit} connections poll already (limits.connections of machine {self.machine.name})"
         return None
+
+    def _make_room(self) -> bool:
+        """Gives up the one that has owed NEXT for longest, if that is too long."""
+        overdue = min(self._turning, key=lambda connection: connection.since, default=None)
+        if overdue is None or self._clock.seconds() - overdue.since < OVERDUE:
+            return False
+        self._turning.discard(overdue)
+        overdue.close(Close.RST)
+        return True
 
     def connection_welcomed(self, connection: PollerConnection) -> None:
         self._wait(connection)

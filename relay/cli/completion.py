@@ -55,7 +55,9 @@ def _completer(names: Callable[[Table], Iterable[str]]) -> Completer:
 
 machine_names = _completer(lambda table: [machine.name for machine in table.machines])
 octopus_names = _completer(lambda table: [octopus.name for octopus in table.octopus])
-entry_names = _completer(lambda table: [each.name for each in table.machines] + [each.name for each in table.octopus])
+entry_names = _completer(
+    lambda table: [each.name for each in table.machines if not each.passthrough] + [each.name for each in table.octopus]
+)
 host_names = _completer(lambda table: list(table.hosts))
 
 

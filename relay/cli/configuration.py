@@ -101,9 +101,9 @@ def _print(table: Table) -> None:
 
 def _as_row(machine: Machine) -> tuple[str, ...]:
     octopus = ", ".join(octopus.name for octopus in machine.octopus)
-    front = POLLING if machine.polled_for else "-"
+    front = POLLING if machine.polled_for else "passthrough" if machine.passthrough else "-"
     place = str(machine.places.of("name"))
-    return machine.name, _door(machine.door) or "-", machine.host or "-", front, machine.uri, octopus, place
+    return machine.name, _door(machine.door) or "-", machine.host or "-", front, machine.uri, octopus or "-", place
 
 
 def _door(address: Address | None) -> str:
@@ -175,6 +175,7 @@ def _machine(machine: Machine) -> dict[str, Any]:
         "port": _door(machine.door) or None,
         "host": machine.host,
         "front": POLLING if machine.polled_for else None,
+        "passthrough": machine.passthrough,
         "subscription": machine.subscription,
         "identity": str(machine.identity) if machine.identity else None,
         **_declared(machine.places.of("name")),

@@ -95,12 +95,9 @@ def _arrival(table: Table, machine: str | None, door: str | None, host: str | No
     if host is not None:
         return AtName(host)
     try:
-        identities.entry(table, machine or "", "machine")
+        return AtMachine(identities.machine(table, machine or ""))
     except NoSuchEntryError as error:
         fail(str(error), NOT_FINE)
-    found = table.machine(machine or "")
-    assert found is not None
-    return AtMachine(found)
 
 
 def _callers(table: Table, arrival: Arrival, octopus: str | None) -> list[Shown | None]:
@@ -109,7 +106,7 @@ def _callers(table: Table, arrival: Arrival, octopus: str | None) -> list[Shown 
         return [None]
     if octopus is None:
         machine = arrival.find(table).machine
-        return [Shown(entry.thumbprints[0]) for entry in machine.octopus] if machine else [None]
+        return [Shown(entry.thumbprints[0]) for entry in machine.octopus] if machine and machine.octopus else [None]
     for entry in table.octopus:
         if entry.name == octopus:
             return [Shown(entry.thumbprints[0])]

@@ -21,6 +21,7 @@ from routing.mistakes import WrongValueError
 from routing.table import Machine, Table
 
 _WINDOWS = r'"C:\Program Files\Octopus Deploy\Tentacle\Tentacle.exe"'
+_OWN = "the Tentacle's own"
 _LINUX = "sudo /opt/octopus/tentacle/Tentacle"
 
 
@@ -58,23 +59,24 @@ def machines(names: tuple[str, ...], address: str | None, as_json: bool, config:
         click.echo("\n\n".join("\n".join(_lines(each, config)) for each in found))
     else:
         _print_table(found, config)
-    problems = {shown.problem for each in found for shown in (each.identity, *each.trusts) if shown.problem}
+    shown = [shown for each in found for shown in (each.identity, *each.trusts) if shown]
+    problems = {each.problem for each in shown if each.problem}
     for problem in sorted(problems):
         click.echo(f"relay-tentacle: {problem}", err=True)
-    missing = any(shown.identity is None for each in found for shown in (each.identity, *each.trusts))
-    if problems or (names and missing):
+    if problems or (names and any(each.identity is None for each in shown)):
         sys.exit(NOT_FINE)
 
 
 def _asked(table: Table, names: Sequence[str]) -> Sequence[Machine]:
     try:
-        asked = [identities.entry(table, name, "machine").name for name in dict.fromkeys(names)]
+        return [identities.machine(table, name) for name in dict.fromkeys(names)] or table.machines
     except NoSuchEntryError as error:
         fail(str(error), NOT_FINE)
-    return [machine for name in asked if (machine := table.machine(name))] if asked else table.machines
 
 
-def _thumbprint(found: Found, config: Path) -> str:
+def _thumbprint(found: Found | None, config: Path) -> str:
+    if found is None:
+        return _OWN
     if found.identity:
         return str(found.identity.thumbprint)
     return "cannot be used" if found.problem else f"not made yet: `{command('identity new', config)}` makes it"
@@ -120,13 +122,33 @@ def _listening_lines(found: Instructions, config: Path) -> Iterator[str]:
         yield f"  Thumbprint    {_thumbprint(found.identity, config)}"
         yield f"  Tentacle URL  {way.uri}"
     yield ""
-    yield "  Octopus finds a thumbprint there by itself: it must be this one. In its REST API these are"
+    if found.identity:
+        yield "  Octopus finds a thumbprint there by itself: it must be this one. In its REST API these are"
+    else:
+        yield "  Octopus finds a thumbprint there by itself: it must be what show-thumbprint prints. In its REST API these are"
     yield f"  Endpoint.Uri and Endpoint.Thumbprint, with Endpoint.CommunicationStyle {STYLE}."
     yield ""
 
 
+def _passed_through_lines(machine: Machine) -> Iterator[str]:
+    yield f"On the Tentacle at {machine.uri}/, as an administrator; THUMBPRINT is what Octopus shows under"
+    yield "Configuration > Thumbprint, for it is Octopus itself that the Tentacle meets"
+    for program, system in ((_WINDOWS, "Windows"), (_LINUX, "Linux")):
+        yield ""
+        yield f"  {system}:"
+        yield f"    {program} configure --trust THUMBPRINT"
+        yield f"    {program} service --restart"
+        yield f"    {program} show-thumbprint"
+    yield ""
+    yield "  The last command prints the thumbprint that Octopus has to have. The relay passes this machine's connections"
+    yield f"  through, and looks at no certificate ({machine.places.of('passthrough')})."
+
+
 def _tentacle_lines(found: Instructions, config: Path) -> Iterator[str]:
     machine = found.machine
+    if machine.passthrough:
+        yield from _passed_through_lines(machine)
+        return
     where = f"at {machine.uri}/" if machine.tentacle else f"with the subscription {machine.uri}"
     yield f"On the Tentacle {where}, as an administrator"
     for program, system in ((_WINDOWS, "Windows"), (_LINUX, "Linux")):
@@ -203,11 +225,14 @@ def _tentacle(machine: Machine) -> str:
 
 
 def _trusts(found: Instructions, config: Path) -> str:
+    if found.machine.passthrough:
+        return "Octopus's own"
     return ", ".join(_thumbprint(trusted, config) for trusted in found.trusts)
 
 
 def _as_dict(found: Instructions) -> dict[str, object]:
-    thumbprint = found.identity.identity and str(found.identity.identity.thumbprint)
+    identity = found.identity
+    thumbprint = identity and identity.identity and str(identity.identity.thumbprint)
     return {
         "machine": found.machine.name,
         "in_octopus": [
@@ -225,7 +250,8 @@ def _as_dict(found: Instructions) -> dict[str, object]:
             "connections": found.polling.connections,
             "endpoint": {"CommunicationStyle": POLLING_STYLE, "Uri": found.polling.uri, "Thumbprint": thumbprint},
         },
-        "identity": {"file": str(found.identity.file), "problem": found.identity.problem or None},
+        "identity": identity and {"file": str(identity.file), "problem": identity.problem or None},
+        "passthrough": found.machine.passthrough,
         "tentacle": {
             "uri": _tentacle(found.machine),
             "polls": found.back and f"https://{found.back.address}",

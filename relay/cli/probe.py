@@ -4,21 +4,26 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from certs.errors import CertificateError
 from certs.store import IdentityStore
+from relay import running
 from relay.cli.completion import machine_names, octopus_names
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import NOT_FINE, fail
 from relay.cli.identity_asked import open_store
+from relay.cli.probe_polling import node_as_dict, poller_as_dict, print_polling, print_tables
 from relay.cli.reactor import finish
 from relay.cli.tables import print_table
 from relay.cli.values import duration_from
 from relay.identities import NoSuchEntryError
 from relay.probe.acquaintances import whose
-from relay.probe.many import Job, NotReadyError, jobs, probe_many
+from relay.probe.many import Job, NotReadyError, asked, jobs, probe_many
+from relay.probe.nodes import NodeJob, NodeResult, node_jobs, probe_nodes
+from relay.probe.pollers import look_at_pollers
 from relay.probe.result import ProbeResult
 from relay.probe.shown import Shown
 from routing.table import Table
@@ -65,50 +70,70 @@ def probe(
     """Call the Tentacle of MACHINE, as the relay would, and say what is wrong where that fails.
 
     The call is a real one, GetCapabilities, with the identity that the relay shows to the Tentacle. No relay has to run, and
-    one that does is not disturbed. Exit code 1: a Tentacle could not be called, or there is no identity to call it with.
+    one that does is not disturbed. Of a machine that is passed through, only the certificate is looked at. A polling Tentacle
+    cannot be dialled: the running relay is asked whether it is there. Where the relay polls Octopus for the machine, each node
+    is dialled and asked whether it trusts the machine's thumbprint; no call of Octopus can be lost by that. Exit code 1:
+    something is not fine, or there is no identity to call with.
     """
     if bool(machines) == every:
         fail("which machine? Give one or several names, or --all.")
     table = load_or_exit(config)
     store = open_store(table)
     try:
-        work = jobs(table, store, machines, octopus)
-        results = _probe_all(table, store, work, timeout, parallel)
+        found = asked(table, machines, octopus)
+        work, nodes = jobs(table, store, found, octopus), node_jobs(store, table, found, octopus)
+        results, polls = _probe_all(table, store, work, nodes, timeout, parallel)
     except (NoSuchEntryError, NotReadyError, CertificateError) as error:
         fail(str(error), NOT_FINE)
+    pollers = []
+    if any(machine.tentacle is None for machine in found):
+        pollers = look_at_pollers(found, running.machines(table.relay.state))
     if as_json:
-        click.echo(json.dumps([_as_dict(result) for result in results], indent=2))
+        parts = [*map(_as_dict, results), *map(poller_as_dict, pollers), *map(node_as_dict, polls)]
+        click.echo(json.dumps(parts, indent=2))
     elif every:
-        _print_table(results)
+        print_tables(results, pollers, polls, _print_table)
     else:
         for result in results:
             _print(result)
-    if not all(result.ok for result in results):
+        print_polling(pollers, polls)
+    fine = [each.ok for each in results] + [each.ok for each in pollers] + [each.ok for each in polls]
+    if not all(fine):
         sys.exit(NOT_FINE)
 
 
-def _probe_all(table: Table, store: IdentityStore, work: Sequence[Job], seconds: float, parallel: int) -> list[ProbeResult]:
+def _probe_all(
+    table: Table, store: IdentityStore, work: Sequence[Job], nodes: Sequence[NodeJob], seconds: float, parallel: int
+) -> tuple[list[ProbeResult], list[NodeResult]]:
     def known(der: bytes) -> str:
         return whose(table, store, der)
 
-    if len(work) == 1 or not sys.stderr.isatty():
-        return finish(lambda reactor: probe_many(reactor, work, seconds, parallel, known))
-    with click.progressbar(length=len(work), label="Probing", file=sys.stderr) as bar:
-        return finish(lambda reactor: probe_many(reactor, work, seconds, parallel, known, lambda _: bar.update(1)))
+    hidden = len(work) + len(nodes) <= 1 or not sys.stderr.isatty()
+    with click.progressbar(length=len(work) + len(nodes), label="Probing", file=sys.stderr, hidden=hidden) as bar:
+
+        async def both(reactor: Any) -> tuple[list[ProbeResult], list[NodeResult]]:
+            results = await probe_many(reactor, work, seconds, parallel, known, lambda _: bar.update(1))
+            return results, await probe_nodes(reactor, nodes, seconds, parallel, lambda _: bar.update(1))
+
+        return finish(both)
 
 
 def _print(result: ProbeResult) -> None:
     outcome = "fine" if result.cause is None else result.cause.value
-    click.echo(f"{result.machine} at {result.tentacle}, as {result.octopus} ({result.thumbprint}): {outcome}")
+    click.echo(f"{result.machine} at {result.tentacle}, {_as_whom(result)}: {outcome}")
     for stage in result.stages:
         click.echo(f"  {stage.name.value:<8}  {_ms(stage.seconds):>9} ms{'' if stage.done else '  failed'}")
     if result.tls:
         click.echo(f"  {result.tls}, certificate {result.shown}" if result.shown else f"  {result.tls}, no certificate")
-    if result.ok:
+    if result.capabilities:
         click.echo(f"  It can: {', '.join(result.capabilities)}")
     if result.note:
         click.echo(f"  Note: {result.note}.")
     _print_trouble(result, "  ")
+
+
+def _as_whom(result: ProbeResult) -> str:
+    return f"as {result.octopus} ({result.thumbprint})" if result.thumbprint else "passed through, and looked at only"
 
 
 def _print_table(results: Sequence[ProbeResult]) -> None:
@@ -117,7 +142,7 @@ def _print_table(results: Sequence[ProbeResult]) -> None:
         [
             (
                 each.machine,
-                each.octopus,
+                each.octopus or "-",
                 str(each.tentacle),
                 "fine" if each.cause is None else each.cause.value,
                 _ms(each.seconds),
@@ -128,7 +153,7 @@ def _print_table(results: Sequence[ProbeResult]) -> None:
     failed = [each for each in results if not each.ok]
     click.echo(f"\n{len(results) - len(failed)} of {len(results)} are fine.")
     for each in failed:
-        click.echo(f"\n{each.machine}, as {each.octopus}:")
+        click.echo(f"\n{each.machine}, {f'as {each.octopus}' if each.octopus else 'passed through'}:")
         _print_trouble(each, "  ")
 
 
@@ -144,10 +169,11 @@ def _ms(seconds: float) -> str:
 
 def _as_dict(result: ProbeResult) -> dict[str, object]:
     return {
+        "kind": "tentacle",
         "machine": result.machine,
-        "octopus": result.octopus,
+        "octopus": result.octopus or None,
         "tentacle": f"https://{result.tentacle}/",
-        "thumbprint": str(result.thumbprint),
+        "thumbprint": str(result.thumbprint) if result.thumbprint else None,
         "ok": result.ok,
         "cause": result.cause.value if result.cause else None,
         "detail": result.detail or None,

@@ -104,9 +104,13 @@ def _say(reactor: Any, log: Log, event: str, **fields: str) -> None:
 
 
 def _check_descriptors(log: Log, there: int, table: Table) -> None:
-    """Each caller needs one, and its connection to the Tentacle another. So does each poll, which is no caller's."""
+    """Each caller needs one, and its connection to the Tentacle another. So does each poll, which is no caller's.
+
+    One that is passed through has a pipe in each direction, too, while that stalls.
+    """
     connections = table.relay.limits.connections
-    needed = 2 * (connections + sum(machine.polls for machine in table.machines)) + _OTHER_DESCRIPTORS
+    passed = min(connections, sum(machine.limits.connections for machine in table.machines if machine.passthrough))
+    needed = 2 * (connections + sum(machine.polls for machine in table.machines)) + 4 * passed + _OTHER_DESCRIPTORS
     if there < needed:
         log.warning(
             "too few file descriptors for relay.limits.connections",

@@ -110,22 +110,28 @@ def _load(machine: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _print_machine(machine: dict[str, Any], draining: bool) -> None:
-    numbers = ", ".join(f"{outcome}: {count}" for outcome, count in machine["exchanges"].items())
+    passthrough = machine["passthrough"]
+    ended = machine["passthrough_connections" if passthrough else "exchanges"]
+    numbers = ", ".join(f"{outcome}: {count}" for outcome, count in ended.items())
+    pins = "passed through" if passthrough else f"thumbprints {', '.join(machine['thumbprints'])}"
     lines = [
         ("machine", f"{machine['name']}, declared at {machine['declared']}"),
         ("state", _state(machine, draining)),
         ("door", _door(machine)),
-        ("tentacle", f"{machine['tentacle']}, thumbprints {', '.join(machine['thumbprints'])}"),
-        ("octopus", ", ".join(machine["octopus"])),
+        ("tentacle", f"{machine['tentacle']}, {pins}"),
+        ("octopus", ", ".join(machine["octopus"]) or "whoever the Tentacle trusts"),
         ("callers", str(machine["connections"])),
-        ("calls in flight", f"{machine['exchanges_in_flight']}, waiting for a connection: {machine['waiting']}"),
+        (
+            "passed through now" if passthrough else "calls in flight",
+            f"{machine['exchanges_in_flight']}, waiting for a connection: {machine['waiting']}",
+        ),
         ("connections to the Tentacle", _back(machine)),
         *(("polls", _node(node)) for node in machine["nodes"]),
         (
-            "calls since the start",
+            "connections ended" if passthrough else "calls since the start",
             f"{numbers or 'none'}; {machine['request_bytes']} bytes there, {machine['reply_bytes']} back",
         ),
-        ("last call carried", machine["last_success"] or "none since the start"),
+        ("last answered" if passthrough else "last call carried", machine["last_success"] or "none since the start"),
     ]
     failure = machine["last_failure"]
     if failure is None:

@@ -158,8 +158,10 @@ class PollingDoor:
     async def _serve(self, wire: Wire, caller: Caller) -> None:
         if caller.subscription is None:
             raise wire.violate(PeerError("a client at the port for polling Tentacles", "2.3"))
-        queue = self._queues.get(caller.subscription.lower())
-        if queue is None or queue.thumbprint != wire.thumbprint:
+        uri = caller.subscription.lower()
+        # As in Halibut, whoever is trusted may poll for what nobody has called yet (wire.md 2.3).
+        queue = self._queues.get(uri) or Queue(uri, wire.thumbprint or "", self._clock, self._times)
+        if queue.thumbprint != wire.thumbprint:
             return
         wire.send(SERVER_IDENTITY)
         poller = _Poller(wire, queue)

@@ -21,7 +21,7 @@ from relay.peers.contracts import CAPABILITIES, FILES, SCRIPTS_V1, ContractError
 from relay.peers.dialling import base_uri
 from relay.peers.errors import EndedError, PeerError, ServerError, TransferError
 from relay.peers.framing import server_identity
-from relay.peers.tls import Dialler, is_ip
+from relay.peers.tls import Dialler, anonymous, is_ip
 from relay.probe import failures
 from relay.probe.connecting import TIMES, ProbingTls, connect
 from relay.probe.failures import FailedError
@@ -43,11 +43,15 @@ def nobody(der: bytes) -> str:
     return ""
 
 
-async def probe(reactor: Any, machine: Machine, identity: Identity, seconds: float, whose: Whose = nobody) -> ProbeResult:
+async def probe(
+    reactor: Any, machine: Machine, identity: Identity | None, seconds: float, whose: Whose = nobody
+) -> ProbeResult:
     """Calls GetCapabilities on the machine's Tentacle once, and says how it went; whatever goes wrong is in the result.
 
-    identity: what the Tentacle sees, of the octopus entry of its name. seconds: for the call; a look at a failure may take
-    5 s more. whose: what is known of a certificate (DER), in words such as "the pin of machine web02"; empty: nothing.
+    identity: what the Tentacle sees, of the octopus entry of its name. None, for a machine that is passed through: only Octopus
+    can call it, so its certificate is looked at, as Octopus does where it is told no thumbprint. seconds: for the call; a look
+    at a failure may take 5 s more. whose: what is known of a certificate (DER), in words such as "the pin of machine web02";
+    empty: nothing.
 
     Raises certs.errors.CertificateError where OpenSSL refuses the identity. When it is over, nothing of it is left open.
     """
@@ -55,7 +59,7 @@ async def probe(reactor: Any, machine: Machine, identity: Identity, seconds: flo
 
 
 class _Probe:
-    def __init__(self, reactor: Any, machine: Machine, identity: Identity, whose: Whose) -> None:
+    def __init__(self, reactor: Any, machine: Machine, identity: Identity | None, whose: Whose) -> None:
         self._reactor = reactor
         self._machine = machine
         self._identity = identity
@@ -64,7 +68,7 @@ class _Probe:
         assert tentacle, "a polling Tentacle is not dialled"
         self._tentacle = tentacle
         self._host, self._port = tentacle.host, tentacle.port
-        self._dialler = Dialler(client_context(identity), self._host)
+        self._dialler = Dialler(client_context(identity), self._host) if identity else anonymous(self._host)
         self._stages: list[Stage] = []
         self._at = StageName.LOOKUP
         self._late = False
@@ -109,6 +113,11 @@ class _Probe:
             tls = self._tls = await self._connect(addresses)
         with self._stage(StageName.TLS):
             await self._shake(tls)
+            if self._identity:
+                self._check_pin(tls)
+        if self._identity is None:
+            await self._look_only(tls)
+            return ()
         with self._stage(StageName.IDENTIFY):
             await self._identify(tls)
         with self._stage(StageName.CALL):
@@ -153,9 +162,19 @@ class _Probe:
         self._version = tls.version
         certificate = tls.wire.certificate
         self._shown = look_at(certificate) if certificate else None
+
+    def _check_pin(self, tls: ProbingTls) -> None:
+        certificate = tls.wire.certificate
         if certificate is None or not any(pin.matches(der_of(certificate)) for pin in self._machine.thumbprints):
             pins = " or ".join(map(str, self._machine.thumbprints))
             raise FailedError(Cause.WRONG_CERTIFICATE, f"it should have shown {pins}")
+
+    async def _look_only(self, tls: ProbingTls) -> None:
+        """It may be anybody's certificate, and there is no pin: what is there to be said against it, or for it?"""
+        certificate = tls.wire.certificate
+        page, server = await ask_page(self._reactor, self._address, self._host, self._port)
+        known = self._whose(der_of(certificate)) if certificate else ""
+        self._note = failures.of_shown(self._shown, known, page, server)
 
     async def _identify(self, tls: ProbingTls) -> None:
         try:
@@ -191,15 +210,15 @@ class _Probe:
         if failed.cause in (Cause.WRONG_CERTIFICATE, Cause.NOT_TRUSTED):
             page, server = await ask_page(self._reactor, self._address, self._host, self._port)
             failed = failures.after_page(failed, self._shown, known, page, server)
-        situation = Situation(self._machine, self._identity.thumbprint, self._shown, known)
+        situation = Situation(self._machine, self._identity.thumbprint if self._identity else None, self._shown, known)
         return self._result(cause=failed.cause, detail=failed.detail, remedy=remedy(failed.cause, situation))
 
     def _result(self, **found: Any) -> ProbeResult:
         return ProbeResult(
             machine=self._machine.name,
-            octopus=self._identity.name,
+            octopus=self._identity.name if self._identity else "",
             tentacle=self._tentacle,
-            thumbprint=self._identity.thumbprint,
+            thumbprint=self._identity.thumbprint if self._identity else None,
             stages=tuple(self._stages),
             address=self._address if self._tls else "",
             tls=self._version,

@@ -163,6 +163,22 @@ def of_call(error: Exception) -> FailedError:
     return FailedError(Cause.BROKE_PROTOCOL, str(error))
 
 
+def of_shown(shown: Shown | None, known: str, page: Page, server: str) -> str:
+    """What is worth saying of a certificate to which there is no pin. known: whose it is, if that is known.
+
+    Raises FailedError where it is no Tentacle's own.
+    """
+    if shown is None:
+        raise FailedError(Cause.NOT_A_TENTACLE, "it showed no certificate")
+    if shown.kind is Kind.INTERCEPTED:
+        raise FailedError(Cause.INTERCEPTED, f"it showed {shown}: made by a box that intercepts TLS")
+    if page is Page.WEB:
+        raise FailedError(Cause.NOT_A_TENTACLE, f"it showed {shown}; a web server answers{f' ({server})' if server else ''}")
+    answers = "a Tentacle's page answers there" if page is Page.TENTACLE else "nothing there answers as a Tentacle does"
+    whose = f", {known}" if known else ""
+    return f"{answers}; it is passed through, so Octopus has to have the thumbprint {shown.thumbprint}{whose}"
+
+
 def after_page(failed: FailedError, shown: Shown | None, known: str, page: Page, server: str) -> FailedError:
     """The same, knowing what it answers to a browser. known: whose certificate it showed, if that is known."""
     if failed.cause is Cause.NOT_TRUSTED:

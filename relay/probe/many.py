@@ -22,49 +22,52 @@ class NotReadyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One probe: of a machine, with the identity that its Tentacle sees for one octopus entry."""
+    """One probe: of a machine, with the identity that its Tentacle sees for one octopus entry; None: it is passed through."""
 
     machine: Machine
-    identity: Identity
+    identity: Identity | None
 
 
-def jobs(table: Table, store: IdentityStore, names: Sequence[str], octopus: str | None) -> list[Job]:
-    """A probe for each of these machines, or for all where no name is given, and for each of its octopus entries or this one.
+def asked(table: Table, names: Sequence[str], octopus: str | None) -> list[Machine]:
+    """The machines of these names, or all where none is given, that have this octopus entry, if one is given.
 
-    Polling Tentacles cannot be dialled: all means all others. Raises NoSuchEntryError for a name that nothing has, or an entry
-    that a machine does not; NotReadyError.
+    Raises NoSuchEntryError for a name that nothing has, an entry that a machine does not, or where there are none.
     """
     if octopus is not None:
         identities.entry(table, octopus, "octopus")
+    machines = [_machine(table, name) for name in dict.fromkeys(names)] or list(table.machines)
+    found = [machine for machine in machines if octopus is None or any(entry.name == octopus for entry in machine.octopus)]
+    for machine in machines if names else ():
+        if machine not in found:
+            known = ", ".join(entry.name for entry in machine.octopus) or "none, for it is passed through"
+            raise NoSuchEntryError(f"machine {machine.name}: {octopus} may not call it. It has: {known}.")
+    if not found:
+        missing = f"machine has the octopus entry {octopus}" if octopus else "machine is there"
+        raise NoSuchEntryError(f"{table.source}: no {missing}, so there is nothing to probe.")
+    return found
+
+
+def jobs(table: Table, store: IdentityStore, machines: Sequence[Machine], octopus: str | None) -> list[Job]:
+    """A probe for each of these machines whose Tentacle listens, and each of its octopus entries or this one.
+
+    A machine that is passed through has no entries, and one probe. Raises NotReadyError.
+    """
     found: list[Job] = []
     shown: dict[str, Identity] = {}
-    listening = tuple(machine for machine in table.machines if machine.tentacle)
-    for machine in [_machine(table, name) for name in dict.fromkeys(names)] or listening:
-        if machine.tentacle is None:
-            raise NotReadyError(
-                f"machine {machine.name}: its Tentacle polls the relay ({machine.uri}), so nobody can dial it. "
-                "`relay-tentacle status` says whether it is there."
-            )
-        entries = [entry for entry in machine.octopus if octopus in (None, entry.name)]
-        if not entries and names:
-            known = ", ".join(entry.name for entry in machine.octopus)
-            raise NoSuchEntryError(f"machine {machine.name}: {octopus} may not call it. It has: {known}.")
-        for entry in entries:
+    for machine in machines:
+        if machine.passthrough:
+            found.append(Job(machine, None))
+        for entry in machine.octopus if machine.tentacle else ():
+            if octopus not in (None, entry.name):
+                continue
             if entry.name not in shown:
                 shown[entry.name] = _identity(table, store, entry.name)
             found.append(Job(machine, shown[entry.name]))
-    if not found:
-        if not listening:
-            raise NoSuchEntryError(f"{table.source}: no machine has a listening Tentacle, so there is nothing to probe.")
-        raise NoSuchEntryError(f"{table.source}: no machine has the octopus entry {octopus}, so there is nothing to probe.")
     return found
 
 
 def _machine(table: Table, name: str) -> Machine:
-    identities.entry(table, name, "machine")
-    machine = table.machine(name)
-    assert machine is not None
-    return machine
+    return identities.machine(table, name)
 
 
 def _identity(table: Table, store: IdentityStore, name: str) -> Identity:

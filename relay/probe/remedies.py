@@ -14,10 +14,13 @@ _FIREWALL: Final = "A firewall that rejects looks the same."
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """ours: the thumbprint of the identity that the Tentacle was shown. shown: its certificate, if one came; known: whose."""
+    """ours: the thumbprint of the identity that the Tentacle was shown, if one was. shown: its certificate, if one came.
+
+    known: whose that is.
+    """
 
     machine: Machine
-    ours: Thumbprint
+    ours: Thumbprint | None
     shown: Shown | None = None
     known: str = ""
 

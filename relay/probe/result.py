@@ -53,7 +53,9 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """octopus, thumbprint: of the identity that was shown to the Tentacle. address: where TCP went, empty where it got nowhere.
+    """octopus, thumbprint: of the identity that was shown to the Tentacle; "" and None where it was looked at only.
+
+    address: where TCP went, empty where it got nowhere.
     tls: the version, empty likewise. shown: the Tentacle's certificate, if one came.
 
     cause: None where all went well; otherwise detail says what happened and remedy what to do. note: what else is worth saying.
@@ -62,7 +64,7 @@ class ProbeResult:
     machine: str
     octopus: str
     tentacle: Address
-    thumbprint: Thumbprint
+    thumbprint: Thumbprint | None
     stages: tuple[Stage, ...]
     address: str = ""
     tls: str = ""
@@ -75,7 +77,7 @@ class ProbeResult:
 
     @property
     def ok(self) -> bool:
-        """The Tentacle took the call and answered it."""
+        """The Tentacle took the call and answered it, or has shown a certificate that may be its own."""
         return self.cause is None
 
     @property

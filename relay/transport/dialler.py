@@ -38,11 +38,10 @@ def is_address(host: str) -> bool:
     return True
 
 
-class Dial:
-    """One dial. Ends in receiver.connectionMade(), with ``link`` set, or in failed(error): DialError or HandshakeError.
+class TcpDial:
+    """One dial without TLS. Ends in stands(sock), whose socket belongs to whoever is called, or in failed(error): DialError.
 
     seconds: for all of it. proxy: through which it goes; then that one's name is looked up here, and the other by the proxy.
-    After connectionMade() the receiver owns the link.
     """
 
     def __init__(
@@ -50,9 +49,8 @@ class Dial:
         loop: Loop,
         host: str,
         port: int,
-        context: SSL.Context,
-        receiver: Receiver,
         seconds: float,
+        stands: Callable[[socket.socket], None],
         failed: Callable[[Exception], None],
         proxy: Proxy | None = None,
     ) -> None:
@@ -60,13 +58,11 @@ class Dial:
         self._host = host
         self._port = port
         self._proxy = proxy
-        self._context = context
-        self._receiver = receiver
+        self._stands = stands
         self._failed = failed
         self._addresses: list[tuple[socket.AddressFamily, tuple[Any, ...]]] = []
         self._attempt: _Attempt | Tunnel | None = None
         self._done = False
-        self.link: TLSConnection | None = None
         self._timer: Timer = loop.reactor.callLater(seconds, self._late)
         if proxy:
             host, port = proxy.host, proxy.port
@@ -80,8 +76,7 @@ class Dial:
 
     def cancel(self) -> None:
         """Gives it up, without calling back."""
-        if self._end() and self.link:
-            self.link.abortConnection()
+        self._end()
 
     def _end(self) -> bool:
         if self._done:
@@ -95,15 +90,12 @@ class Dial:
 
     def _fail(self, error: Exception) -> None:
         if self._end():
-            if self.link:
-                self.link.abortConnection()
             self._failed(error)
 
     def _late(self) -> None:
         waiting = isinstance(self._attempt, Tunnel)
-        stage = "TLS handshake" if self.link else "connection" if self._attempt else "name lookup"
-        text = "no answer of the proxy in time" if waiting else f"no {stage} in time"
-        self._fail(HandshakeError(text) if self.link else DialError("proxy" if waiting else "timeout", text))
+        text = "no answer of the proxy in time" if waiting else f"no {'connection' if self._attempt else 'name lookup'} in time"
+        self._fail(DialError("proxy" if waiting else "timeout", text))
 
     def _next(self) -> None:
         """The next address, or the end."""
@@ -136,12 +128,60 @@ class Dial:
             self._next()
         elif self._proxy:
             request = self._proxy.request(self._host, self._port)
-            self._attempt = Tunnel(self._loop, sock, request, self._stands, self._fail)
+            self._attempt = Tunnel(self._loop, sock, request, self._connection, self._fail)
         else:
+            self._connection(sock)
+
+    def _connection(self, sock: socket.socket) -> None:
+        self._attempt = None
+        if self._end():
             self._stands(sock)
 
-    def _stands(self, sock: socket.socket) -> None:
+
+class Dial(TcpDial):
+    """One dial with TLS. Ends in receiver.connectionMade(), with ``link`` set, or in failed(error), HandshakeError among them.
+
+    After connectionMade() the receiver owns the link.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        host: str,
+        port: int,
+        context: SSL.Context,
+        receiver: Receiver,
+        seconds: float,
+        failed: Callable[[Exception], None],
+        proxy: Proxy | None = None,
+    ) -> None:
+        self._context = context
+        self._receiver = receiver
+        self.link: TLSConnection | None = None
+        super().__init__(loop, host, port, seconds, self._shake, failed, proxy)
+
+    def cancel(self) -> None:
+        if self._end() and self.link:
+            self.link.abortConnection()
+
+    def _fail(self, error: Exception) -> None:
+        if self._end():
+            if self.link:
+                self.link.abortConnection()
+            self._failed(error)
+
+    def _late(self) -> None:
+        if self.link:
+            self._fail(HandshakeError("no TLS handshake in time"))
+        else:
+            super()._late()
+
+    def _connection(self, sock: socket.socket) -> None:
+        """The dial goes on: its time covers TLS, too."""
         self._attempt = None
+        self._stands(sock)
+
+    def _shake(self, sock: socket.socket) -> None:
         self.link = TLSConnection(self._loop, sock, self._context, _Handshake(self))
         self.link.connect("" if is_address(self._host) else self._host)
 

@@ -1,7 +1,8 @@
-"""What all connections of a process share: the reactor, the poller, the gate of handshakes."""
+"""What all connections of a process share: the reactor, the poller, the gate of handshakes, pipes."""
 
 from relay.clock import Reactor
 from relay.transport.gate import HandshakeGate
+from relay.transport.pipes import Pipes
 from relay.transport.poller import Poller
 
 
@@ -12,6 +13,7 @@ class Loop:
         self.reactor = reactor
         self.poller = Poller(reactor)
         self.gate = HandshakeGate(reactor, handshakes)
+        self.pipes = Pipes()
 
     def stop(self) -> None:
         self.gate.stop()

@@ -18,6 +18,7 @@ from relay.clock import Reactor
 READ: Final = select.EPOLLIN
 WRITE: Final = select.EPOLLOUT
 CLOSED: Final = select.EPOLLRDHUP
+FAILED: Final = select.EPOLLERR  # of a connection that has closed already: only what every one is told, whatever was asked for
 _ENDED: Final = select.EPOLLHUP | select.EPOLLERR
 _BATCH: Final = 256  # events before the rest of the reactor has its turn
 
@@ -27,7 +28,8 @@ _log = Logger()
 class Polled(Protocol):
     """What is registered. Each method is called for what was asked for, or for an end of the connection."""
 
-    def readable(self) -> None: ...
+    def readable(self) -> None:
+        """There is something to read, or the connection has ended or failed."""
 
     def writable(self) -> None: ...
 
@@ -53,7 +55,7 @@ class Poller:
         return len(self._polled)
 
     def ask(self, descriptor: int, polled: Polled, events: int) -> None:
-        """From now on these events are wanted: READ or CLOSED, and WRITE; or none at all (0)."""
+        """From now on these events are wanted: READ, CLOSED or FAILED, and WRITE; or none at all (0)."""
         known = self._polled.get(descriptor)
         if not events:
             if known:

@@ -70,3 +70,26 @@ def test_keeping(table: Table, store: IdentityStore) -> None:
     assert store.octopus("both") == new
     assert store.find_machine("both") is None
     assert identities.keep(table, store, machine, new, replace=False) == store.machine_file("both")
+
+
+def test_a_machine_that_is_passed_through_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "relay.yaml"
+    path.write_text(
+        f"""\
+relay: {{name: r, state: state}}
+octopus:
+  - {{name: production, thumbprint: {"A" * 40}}}
+machines:
+  - {{name: vault01, tentacle: "https://vault01", passthrough: true, port: 11001}}
+"""
+    )
+    table = load(path)
+    assert identities.entries(table) == [Entry("octopus", "production", None)]
+    for kind in (None, "machine"):
+        with pytest.raises(NoSuchEntryError, match="machine vault01 is passed through, so it has no identity"):
+            identities.entry(table, "vault01", kind)
+    with pytest.raises(NoSuchEntryError, match="no octopus entry is named vault01"):
+        identities.entry(table, "vault01", "octopus")
+    assert identities.machine(table, "vault01").passthrough
+    with pytest.raises(NoSuchEntryError, match=r"no machine is named vault02. There are: vault01."):
+        identities.machine(table, "vault02")

@@ -370,3 +370,15 @@ def test_no_setting_is_left_out():
 def test_staging_is_another_entry():
     found = explained(SITE, AtMachine(WEB01), Shown(STAGING.thumbprints[0]))
     assert found.octopus is STAGING
+
+
+def test_a_machine_that_is_passed_through_is_open_to_whoever_comes():
+    """The relay judges nobody, and only what holds there is told."""
+    vault = machine(passthrough=True, octopus=(), thumbprints=(), tentacle=Address("vault01.internal", 10933))
+    for caller in (None, Shown(Thumbprint.of(STRANGER))):
+        found = explained(table(FOLDER, vault), AtMachine(vault), caller)
+        assert (found.verdict, found.machine, found.octopus) == ("allowed", vault, None)
+        assert topics(found) == ["door", "passthrough", "tentacle"]
+        assert found.steps[-1].text == "the connection goes to https://vault01.internal:10933/"
+        own = [each.name for each in found.settings if not each.name.startswith("relay.")]
+        assert own == ["limits.connections", "timeouts.connect"]

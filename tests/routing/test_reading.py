@@ -80,7 +80,7 @@ def said(text: str, read: Callable[[Document], tuple[Section, list[Mistake]]] = 
         (
             "machines",
             "x" * 100_000,
-            "Known here: name, tentacle, thumbprint, thumbprints, octopus, port, host, front, subscription, allow, identity,",
+            "Known here: name, tentacle, thumbprint, thumbprints, octopus, port, host, front, passthrough, subscription, ",
         ),
         ("front", "x", "Known here: listen."),
         ("admin", "port", "Known here: listen."),

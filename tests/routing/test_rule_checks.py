@@ -109,3 +109,11 @@ def test_a_machine_that_the_relay_polls_for_is_called_from_nowhere(tmp_path: Pat
 
 def test_own_items_are_in_place_of_those_of_the_defaults(tmp_path: Path) -> None:
     assert said_of("[scripts]", tmp_path, defaults="allow: [scripts, files]") == []
+
+
+@pytest.mark.parametrize(("allow", "mistakes"), [("all", 0), ("{from: 10.0.0.0/8}", 0), ("scripts", 1), ("{octopus: one}", 1)])
+def test_of_whoever_is_passed_through_only_addresses_are_seen(allow: str, mistakes: int, tmp_path: Path) -> None:
+    passed = f"{{name: w, tentacle: 'https://w', port: 11001, passthrough: true, allow: {allow}}}"
+    assert len(read(configuration(machines=passed), tmp_path)) == mistakes
+    shared = configuration(machines=passed.replace(f", allow: {allow}", ""), defaults=f"allow: {allow}")
+    assert len(read(shared, tmp_path)) == mistakes

@@ -55,9 +55,10 @@ def duration(least: int, most: int) -> st.SearchStrategy[str]:
     )
 
 
+COUNT = st.integers(1, 10_000) | st.just("1_000")
 LIMITS = some(
     {
-        "connections": st.integers(1, 10_000) | st.just("1_000"),
+        "connections": COUNT,
         "envelope": st.sampled_from([1, 65536, "64MiB", "1.5 GiB", "10MB"]),
         "waiting": st.integers(1, 10_000),
     }
@@ -119,7 +120,9 @@ def configuration(draw: st.DrawFn, ports: list[int], ipv6: bool) -> dict[str, An
     polled = [entry["name"] for entry in octopus if "nodes" in entry]
     free = draw(st.permutations(doors(ports, ipv6)))
     machines = [draw(machine(index, names, free, front)) for index in range(draw(st.integers(0, 5)))]
-    data["machines"] = [draw(polling(index, each, polled, back)) for index, each in enumerate(machines)]
+    data["machines"] = [
+        draw(st.one_of(polling(index, each, polled, back), passed_through(each))) for index, each in enumerate(machines)
+    ]
     return data
 
 
@@ -146,6 +149,14 @@ def polling(draw: st.DrawFn, index: int, entry: dict[str, Any], polled: list[str
             entry.pop("port", None)
             entry.pop("host", None)
     return entry
+
+
+@st.composite
+def passed_through(draw: st.DrawFn, entry: dict[str, Any]) -> dict[str, Any]:
+    """The same machine with TLS between Octopus and its Tentacle."""
+    kept = {key: value for key, value in entry.items() if key in ("name", "tentacle", "port", "host")}
+    settings = some({"limits": some({"connections": COUNT}), "timeouts": some({"connect": duration(1, 60_000)})})
+    return {**kept, "passthrough": draw(st.sampled_from([True, "true", "TRUE"])), **draw(settings)}
 
 
 @st.composite
@@ -214,7 +225,7 @@ def broken(draw: st.DrawFn, data: dict[str, Any]) -> dict[str, Any]:
         elif change == "replace":
             section[key] = draw(st.sampled_from(["", "x", None, [], {}, 0, "45s", "web00", ["production"], "f" * 40]))
         elif change == "add" and isinstance(section, dict):
-            section[draw(st.sampled_from(["colour", "listen", "host", "port", "identity", "octopus"]))] = "x"
+            section[draw(st.sampled_from(["colour", "listen", "host", "port", "identity", "octopus", "passthrough"]))] = "x"
         else:
             # The value of the same key somewhere else: what was unique is not any more.
             others = [other for other in places(data) if other[-1:] == path[-1:]]

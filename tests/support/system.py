@@ -299,8 +299,8 @@ def octopus_entry(name: str, *callers: str, face: str) -> dict[str, Any]:
 class Site:
     """A relay and its machines. relay, octopus, defaults: sections of the file; provisioned: whether the relay gets identities.
 
-    host: how the file calls the place where the Tentacles are. admin: where metrics are served. process: what RelayProcess
-    takes. configuration: what the file says.
+    passed: how many machines more, which are passed through. host: how the file calls the place where the Tentacles are.
+    admin: where metrics are served. process: what RelayProcess takes. configuration: what the file says.
     """
 
     def __init__(
@@ -312,6 +312,7 @@ class Site:
         octopus: list[dict[str, Any]] | None = None,
         defaults: dict[str, Any] | None = None,
         provisioned: bool = True,
+        passed: int = 0,
         host: str = "127.0.0.1",
         admin: str = "none",
         **process: Any,
@@ -322,6 +323,7 @@ class Site:
         self.machines = [Machine(f"web{number:02}", door) for number, door in enumerate(free_ports(machines))]
         for machine in self.machines:
             shutil.copy(folder / f"{TENTACLE_FACE}.pem", folder / f"{machine.name}.pem")
+        self.passed = [Machine(f"vault{number:02}", door) for number, door in enumerate(free_ports(passed))]
         entries = octopus or [octopus_entry("production", "octopus", face=OCTOPUS_FACE if provisioned else "")]
         self.configuration: dict[str, Any] = {
             "version": 1,
@@ -338,6 +340,15 @@ class Site:
                     **({"identity": f"{machine.name}.pem"} if provisioned else {}),
                 }
                 for machine in self.machines
+            ]
+            + [
+                {
+                    "name": machine.name,
+                    "tentacle": f"https://{host}:{machine.port}",
+                    "passthrough": True,
+                    "port": f"{HOST}:{machine.door}",
+                }
+                for machine in self.passed
             ],
             "defaults": defaults or {},
         }
@@ -346,7 +357,7 @@ class Site:
         except BaseException:
             self.close()
             raise
-        for machine in self.machines:
+        for machine in (*self.machines, *self.passed):
             machine.relay = self.relay
         self._unused = iter(self.machines)
 
@@ -355,7 +366,7 @@ class Site:
         return next(self._unused)
 
     def close(self) -> None:
-        for machine in self.machines:
+        for machine in (*self.machines, *self.passed):
             machine.close()
             machine.listener.close()
 

@@ -29,15 +29,16 @@ def served(text: str) -> tuple[str, set[str]]:
 
 
 def test_the_table_is_what_a_relay_serves(tmp_path: Path) -> None:
-    """Of a machine that polls and is polled for: it has all of them."""
-    admin, back, node = free_ports(3)
+    """Of a machine that polls and is polled for, and of one that is passed through: they have all of them."""
+    admin, back, node, door = free_ports(4)
     kiosk = {"name": "kiosk7", "tentacle": "poll://kiosk7/", "thumbprint": "A" * 40, "front": "polling"}
+    vault = {"name": "vault01", "tentacle": f"https://{HOST}:{node}", "port": f"{HOST}:{door}", "passthrough": True}
     configuration = {
         "relay": {"name": "test", "state": "state"},
         "octopus": [{"name": "production", "thumbprint": "B" * 40, "nodes": f"https://{HOST}:{node}"}],
         "back": {"listen": f"{HOST}:{back}"},
         "admin": {"listen": f"{HOST}:{admin}"},
-        "machines": [kiosk],
+        "machines": [kiosk, vault],
     }
     relay = RelayProcess(tmp_path, configuration)
     try:

@@ -1,4 +1,5 @@
 import json
+import re
 import time
 import uuid
 from typing import Any
@@ -10,11 +11,13 @@ from hypothesis import strategies as st
 from json_lines import JsonLines
 from twisted.internet.task import Clock
 
-from relay.admin.access_log import AccessLog, format_call
+from relay.admin import access_log
+from relay.admin.access_log import AccessLog, format_call, format_passed
 from relay.admin.writer import FLUSH_AFTER, LineWriter
 from relay.call import Call
 from relay.halibut.message import Kind, Message, Reference
 from relay.outcomes import Outcome
+from relay.passed import Passed
 
 # In the order in which the head of access_log.py documents them.
 FIELDS = [
@@ -156,3 +159,29 @@ def test_lines_carry_the_time_of_their_end(monkeypatch: pytest.MonkeyPatch, now:
     first, second = lines.found
     assert (first["time"], first["relay"], first["outcome"]) == (stamp, 'dc "east"', "ok")
     assert (second["time"], second["outcome"]) == (stamp, "cancelled")
+
+
+def passed(**changed: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "machine": "vault01", "door": "10.0.0.1:11001", "peer": "192.0.2.1:50000", "began": 100.0, "ready": 100.02,
+        "replied": 100.12, "ended": 160.0, "request_bytes": 12, "reply_bytes": 34, "outcome": Outcome.CANCELLED,
+        "detail": 'the caller\'s side: "reset"\n',
+    }  # fmt: skip
+    found: dict[str, Any] = json.loads(format_passed(STAMP, '"dc-east"', Passed(**{**fields, **changed})))
+    return found
+
+
+def test_a_connection_that_was_passed_through() -> None:
+    assert passed() == {
+        "time": STAMP, "relay": "dc-east", "machine": "vault01", "passthrough": True, "door": "10.0.0.1:11001",
+        "peer": "192.0.2.1:50000", "outcome": "cancelled", "detail": 'the caller\'s side: "reset"\n', "request_bytes": 12,
+        "reply_bytes": 34, "dial_ms": 20.0, "first_byte_ms": 100.0, "total_ms": 60000.0,
+    }  # fmt: skip
+    never = passed(ready=0.0, replied=0.0, outcome=Outcome.REFUSED)
+    assert (never["dial_ms"], never["first_byte_ms"], never["outcome"]) == (None, None, "refused")
+
+
+def test_its_fields_are_those_that_are_documented() -> None:
+    head = access_log.__doc__ or ""
+    described = re.findall(r"^    (\w+)  ", head.partition("`passthrough: true`")[2], re.MULTILINE)
+    assert list(passed()) == described

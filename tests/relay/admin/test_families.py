@@ -5,6 +5,8 @@ from scraped import sample, text
 
 from relay.admin.families import escaped, families, series
 from relay.admin.metrics import Metrics, Reading
+from relay.outcomes import Outcome
+from relay.passed import Passed
 from relay.version import VERSION
 
 
@@ -64,3 +66,17 @@ def test_escaped_and_series() -> None:
     assert escaped('a"b\\c\nd') == 'a\\"b\\\\c\\nd'
     assert series("relay_x", ("a", "b"), ("1", "2")) == 'relay_x{a="1",b="2"}'
     assert series("relay_x") == "relay_x"
+
+
+def test_only_machines_that_are_passed_through_have_connections_of_that_kind(metrics: Metrics) -> None:
+    name = "relay_passthrough_connections_total"
+    metrics.declare(["web01", "vault01"], ["vault01"])
+    assert sample(metrics, name, machine="vault01", outcome="ok") == 0
+    assert sample(metrics, name, machine="web01", outcome="ok") is None
+    metrics.passed(Passed("vault01", "", "", 0.0, outcome=Outcome.OK, request_bytes=3, reply_bytes=4))
+    metrics.passed(Passed("removed", "", "", 0.0, outcome=Outcome.OK))
+    metrics.declare(["web01", "vault01"], ["vault01"])
+    assert sample(metrics, name, machine="vault01", outcome="ok") == 1
+    assert sample(metrics, "relay_bytes_total", machine="vault01", direction="reply") == 4
+    metrics.declare(["web01", "vault01"])
+    assert sample(metrics, name, machine="vault01", outcome="ok") is None

@@ -10,6 +10,7 @@ from relay.admin.status import MACHINES, Status
 from relay.errors import NoSuchNameError
 from relay.load import Load, NodePolls
 from relay.outcomes import NodeTrouble, Outcome, Refusal
+from relay.passed import Passed
 from relay.version import VERSION
 from routing.addresses import Address
 
@@ -211,3 +212,12 @@ def test_a_machine_that_goes_in_the_middle_is_left_out(tmp_path: Path) -> None:
     controls.table = replace(controls.table, machines=controls.table.machines[:30])
     found = json.loads(first + "".join(pieces))
     assert len(found["machines"]) == found["totals"]["machines"] == 30
+
+
+def test_a_machine_that_is_passed_through(tmp_path: Path) -> None:
+    asked = Asked(tmp_path, "vault01", passthrough=True, octopus=(), thumbprints=())
+    asked.controls.metrics.declare(["vault01"], ["vault01"])
+    asked.controls.metrics.passed(Passed("vault01", "", "", 0.0, outcome=Outcome.CANCELLED))
+    found = asked.status.of_machine("vault01")["machine"]
+    assert (found["passthrough"], found["octopus"], found["thumbprints"]) == (True, [], [])
+    assert (found["exchanges"], found["passthrough_connections"]) == ({}, {"cancelled": 1})

@@ -12,11 +12,11 @@ from polling_memory import IDENTITY, Memory
 from tables import STRANGER, machine
 
 from certs.thumbprint import Thumbprint
-from relay.backs.polling import KEEP_ALIVE, TURN, PollingBack, PollingLease
+from relay.backs.polling import KEEP_ALIVE, OVERDUE, TURN, PollingBack, PollingLease
 from relay.call import Call
 from relay.exchange import Close
 from relay.halibut.events import Part, Unit
-from relay.halibut.lines import END, NEXT, NULL_ENVELOPE, PREAMBLE, PROCEED
+from relay.halibut.lines import END, NEXT, NULL_ENVELOPE, PREAMBLE, PROCEED, SERVER_IDENTITY
 from relay.halibut.message import Kind, Message
 from relay.outcomes import Outcome, Refusal
 
@@ -341,6 +341,26 @@ def test_one_that_says_no_next_is_given_up(memory: Memory, behind: str) -> None:
 
 
 # ---- who may come in, and the end ----------------------------------------------------------------------------------------
+
+
+def test_one_that_owes_next_makes_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Tentacle's network has changed: what it had is half-open, and counts, and it comes back with as many."""
+    memory = Memory(monkeypatch, connections=2)
+    told: list[bool] = []
+    lost = [memory.parked_poller() for _ in range(2)]
+    memory.polling.watch(lambda: told.append(memory.polling.live))
+    memory.advance(KEEP_ALIVE)
+    memory.advance(OVERDUE - 0.1)
+    early = memory.poller()
+    early.receive(PREAMBLE, IDENTITY)
+    assert (early.written, early.ended) == ([], FIN)
+    memory.advance(0.1)
+    back = [memory.poller() for _ in range(3)]
+    for link in back:
+        link.receive(PREAMBLE, IDENTITY)
+    assert [link.ended for link in lost] == [RST, RST]
+    assert [link.written for link in back] == [[SERVER_IDENTITY], [SERVER_IDENTITY], []]
+    assert (len(memory.polling), memory.polling.parked, told) == (2, 2, [])
 
 
 def test_no_more_connections_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,7 @@ def test_json_of_what_is_declared(check: Check, path: Path) -> None:
         "port": None,
         "host": "web03.x",
         "front": None,
+        "passthrough": False,
         "subscription": None,
         "identity": str(path.parent / "k.pem"),
         "file": str(path.parent / "more.yaml"),

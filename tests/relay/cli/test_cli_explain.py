@@ -151,3 +151,14 @@ def test_what_cannot_be_asked(config, arguments, code, said):
     done = run(config, *arguments)
     assert (done.exit_code, done.stdout) == (code, "")
     assert said in done.stderr
+
+
+def test_a_machine_that_is_passed_through(config):
+    vault = "  - {name: vault01, tentacle: 'https://vault01.internal', port: 11009, passthrough: true}\n"
+    config.write_text(TEXT + vault)
+    for caller in ((), ("--octopus", "none")):
+        done = run(config, "vault01", *caller)
+        assert (done.exit_code, done.stderr, verdicts(done)) == (0, "", ["allowed."])
+        assert "TLS is not opened" in done.stdout
+    [found] = checked_json("explain", run(config, "vault01", "--json").stdout)
+    assert (found["verdict"], found["octopus"]) == ("allowed", None)

@@ -20,8 +20,11 @@ from twisted.internet import reactor
 
 from certs.store import IdentityStore
 from relay.cli.main import main
+from relay.outcomes import NodeTrouble
+from relay.peers.octopus import Octopus
 from relay.peers.tentacle import Tentacle
 from relay.probe import Cause, StageName
+from relay.probe.pollers import PollerCause
 from relay.probe.shown import Kind
 
 
@@ -129,8 +132,68 @@ async def test_whose_certificate_it_is(tmp_path, tentacle):
     assert f"the one that machine web02 has pinned ({config}:{line})" in done.out
 
 
+@pytest_twisted.async_yield_fixture()
+async def node(tmp_path: Path) -> AsyncIterator[int]:
+    """The polling port of an Octopus that has the machines web01 and kiosk7 of `polling`."""
+    octopus = Octopus(reactor, identity("octopus production").pem())
+    for name in ("web01", "kiosk7"):
+        octopus.polling_machine(f"poll://{name}/", str(store(tmp_path).machine(name).thumbprint))
+    yield await octopus.listen()
+    await octopus.stop()
+
+
+def polling(folder: Path, tentacle: int, node: int) -> Path:
+    """web01, which the relay dials, and kiosk7, which polls it; the node is polled for both, and one that is not there."""
+    pins = {"thumbprint": str(identity("tentacle").thumbprint), "front": "polling"}
+    octopus = {"name": "production", "thumbprint": str(identity("octopus production").thumbprint)}
+    file = folder / "relay.yaml"
+    configuration = {
+        "relay": {"name": "test", "state": "state"},
+        "octopus": [{**octopus, "nodes": [f"https://{LOCAL}:{node}", f"https://{LOCAL}:{free_port()}"]}],
+        "back": {"listen": f"{LOCAL}:{free_port()}"},
+        "machines": [
+            {"name": "web01", "tentacle": f"https://{LOCAL}:{tentacle}", "subscription": "poll://web01/", **pins},
+            {"name": "kiosk7", "tentacle": "poll://kiosk7/", **pins},
+        ],
+    }
+    file.write_text(yaml.safe_dump(configuration, sort_keys=False))
+    return file
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_polls_is_probed_as_far_as_it_can_be(tmp_path, tentacle, node):
+    config = polling(tmp_path, tentacle, node)
+    done = await command("probe", "--all", "--json", "--config", config)
+    assert (done.code, done.err) == (1, "")
+    web, kiosk, *nodes = checked_json("probe", done.out)
+    assert (web["kind"], web["ok"]) == ("tentacle", True)
+    assert (kiosk["kind"], kiosk["machine"], kiosk["cause"]) == ("poller", "kiosk7", "no-relay")
+    assert [(each["kind"], each["machine"], each["cause"]) for each in nodes] == [
+        ("node", "web01", None),
+        ("node", "web01", "refused"),
+        ("node", "kiosk7", None),
+        ("node", "kiosk7", "refused"),
+    ]
+    assert nodes[0]["thumbprint"] == str(store(tmp_path).machine("web01").thumbprint)
+    done = await command("probe", "--all", "--config", config)
+    parts = done.out.split("\n\nTentacles that poll the relay:\n")[1].split("\n\nOctopus nodes that the relay polls:\n")
+    assert parts[0].splitlines()[1].split() == ["kiosk7", "poll://kiosk7/", "no-relay", "0"]
+    assert [line.split()[:4] for line in parts[1].splitlines()[1:3]] == [
+        ["web01", "production", f"{LOCAL}:{node}", "fine"],
+        ["web01", "production", nodes[1]["node"][8:-1], "refused"],
+    ]
+    assert "\n2 of 4 are fine.\n" in parts[1]
+    done = await command("probe", "kiosk7", "--config", config)
+    assert done.out.splitlines()[0] == "kiosk7 at poll://kiosk7/: no-relay"
+    assert f"kiosk7, the relay polls {LOCAL}:{node} of production ({nodes[2]['thumbprint']}): fine, " in done.out
+    assert "web01" not in done.out
+
+
 def test_the_schema_has_every_word():
-    schema = json.loads((ROOT / "docs" / "json" / "probe.json").read_text())["items"]["properties"]
+    kinds = json.loads((ROOT / "docs" / "json" / "probe.json").read_text())["$defs"]
+    schema = kinds["tentacle"]["properties"]
+    assert kinds["poller"]["properties"]["cause"]["enum"] == [None, *(cause.value for cause in PollerCause)]
+    assert kinds["node"]["properties"]["cause"]["enum"] == [None, *(trouble.value for trouble in NodeTrouble)]
     assert schema["cause"]["enum"] == [None, *(cause.value for cause in Cause)]
     assert schema["stages"]["items"]["properties"]["name"]["enum"] == [name.value for name in StageName]
     assert schema["certificate"]["oneOf"][1]["properties"]["kind"]["enum"] == [kind.value for kind in Kind]

@@ -16,6 +16,7 @@ from relay.cli.main import main
 from relay.cli.status import ago
 from relay.load import Load, NodePolls
 from relay.outcomes import NodeTrouble, Outcome, Refusal
+from relay.passed import Passed
 
 
 class Relay:
@@ -197,3 +198,20 @@ def test_a_machine_whose_tentacle_is_away_is_not_fine(relay: Relay) -> None:
 )
 def test_times_are_in_the_largest_unit(seconds: float, text: str) -> None:
     assert ago(seconds) == text
+
+
+def test_a_machine_that_is_passed_through(relay: Relay) -> None:
+    controls = relay.controls
+    vault = replace(controls.table.machines[0], name="vault01", passthrough=True, octopus=(), thumbprints=())
+    controls.table = replace(controls.table, machines=(vault,))
+    controls.metrics.declare(["vault01"], ["vault01"])
+    controls.metrics.passed(Passed("vault01", "", "", 0.0, outcome=Outcome.OK, request_bytes=12, reply_bytes=34))
+    done = relay.run("vault01")
+    assert done.exit_code == 0
+    said = {name.strip(): text.strip() for name, text in lines(done).items()}
+    assert said["tentacle"] == "127.0.0.1:10933, passed through"
+    assert said["octopus"] == "whoever the Tentacle trusts"
+    assert said["connections ended"] == "ok: 1; 12 bytes there, 34 back"
+    assert "calls in flight" not in said
+    assert parsed(relay.run("vault01", "--json").stdout, "status")["machine"]["passthrough_connections"] == {"ok": 1}
+    parsed(relay.run("--json").stdout, "status")

@@ -128,6 +128,7 @@ def test_json(tmp_path, store):
         ],
         "polled": None,
         "identity": {"file": str(tmp_path / "state" / "machines" / "web02.pem"), "problem": None},
+        "passthrough": False,
         "tentacle": {
             "uri": "https://web02.internal:10955/",
             "polls": None,
@@ -238,3 +239,23 @@ def test_polling_in_json_and_in_the_table(tmp_path, store):
     table = run(tmp_path, "--address", "relay.corp").stdout
     assert made in table
     assert "https://relay.corp:11002/" in table
+
+
+VAULT = "  - {name: vault01, tentacle: 'https://vault01.internal', port: 11009, passthrough: true}\n"
+
+
+def test_one_that_is_passed_through(tmp_path, store):
+    """Both sides have to know each other, and nothing of the relay; no identity is missing for that."""
+    (tmp_path / "relay.yaml").write_text(TEXT + VAULT)
+    done = run(tmp_path, "vault01", "--address", "relay.corp")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "  Hostname      relay.corp\n  Port          11009\n  Thumbprint    the Tentacle's own\n" in done.stdout
+    assert "configure --trust THUMBPRINT\n" in done.stdout
+    assert "THUMBPRINT is what Octopus shows under\nConfiguration > Thumbprint" in done.stdout
+    rows = run(tmp_path, "--address", "relay.corp").stdout.splitlines()
+    assert [cell.strip() for cell in rows[-1].split("  ") if cell.strip()] == [
+        "vault01", "https://relay.corp:11009/", "the Tentacle's own", "https://vault01.internal:10933/", "Octopus's own",
+    ]  # fmt: skip
+    [found] = checked_json("machines", run(tmp_path, "vault01", "--json").stdout)
+    assert (found["passthrough"], found["identity"], found["tentacle"]["trusts"]) == (True, None, [])
+    assert found["in_octopus"][0]["endpoint"]["Thumbprint"] is None

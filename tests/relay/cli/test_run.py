@@ -197,15 +197,17 @@ def test_a_log_that_nobody_reads_does_not_stop_calls(tmp_path: Path) -> None:
 # ---- what it lives on ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("connections", "warned"), [(50, False), (51, True)])
-def test_too_few_descriptors_are_told(tmp_path: Path, connections: int, warned: bool) -> None:
-    with site(tmp_path, provisioned=False, relay={"limits": {"connections": connections}}, descriptors=200) as made:
+@pytest.mark.parametrize(("connections", "passed", "needed"), [(50, 0, 200), (51, 0, 202), (50, 1, 240)])
+def test_too_few_descriptors_are_told(tmp_path: Path, connections: int, passed: int, needed: int) -> None:
+    """passed: machines that are passed through, each with 10 connections."""
+    limits = {"limits": {"connections": connections}}
+    with site(tmp_path, provisioned=False, relay=limits, passed=passed, descriptors=200) as made:
         lines = [line for line in made.relay.log.found if line["event"].startswith("too few file descriptors")]
-    assert len(lines) == warned
+    assert len(lines) == (needed > 200)
     for line in lines:
-        assert (line["level"], line["descriptors"], line["needed"]) == ("warning", 200, 202)
-        assert "LimitNOFILE=202" in line["remedy"]
-        assert "ulimit -n 202" in line["remedy"]
+        assert (line["level"], line["descriptors"], line["needed"]) == ("warning", 200, needed)
+        assert f"LimitNOFILE={needed}" in line["remedy"]
+        assert f"ulimit -n {needed}" in line["remedy"]
         assert "relay.limits.connections" in line["remedy"]
 
 

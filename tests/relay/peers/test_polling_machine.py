@@ -193,7 +193,6 @@ async def test_a_cancel_after_pickup_closes_without_a_byte(meet):
 @pytest.mark.parametrize(
     ("identity", "caller"),
     [
-        (subscriber_identity("poll://another/"), "tentacle"),
         (subscriber_identity("poll://sq-tentapoll/"), "intruder"),
         (subscriber_identity("poll://sq-tentapoll/"), None),
         (CLIENT_IDENTITY, "tentacle"),
@@ -245,3 +244,13 @@ async def test_stopping_fails_what_is_queued(meet):
     await octopus.stop()
     with pytest.raises(ConnectingError, match="stopped"):
         await call
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_is_trusted_may_poll_for_what_nobody_calls(new_octopus, raw_dial, thumbprint):
+    octopus = new_octopus()
+    octopus.polling_machine(POLL, thumbprint("tentacle"))
+    peer = await raw_dial(await octopus.listen(), "tentacle")
+    peer.say(PREAMBLE, subscriber_identity("poll://another/"))
+    assert await peer.records(1) == [SERVER_IDENTITY]
+    assert not octopus.violations

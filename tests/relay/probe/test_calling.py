@@ -478,3 +478,37 @@ async def test_a_probe_that_is_given_up():
         going.cancel()
         with pytest.raises(CancelledError):
             await going
+
+
+# ---- a machine that is passed through -------------------------------------------------------------------------------------
+
+
+def looking(port: int) -> "Deferred[ProbeResult]":
+    vault = machine("vault01", tentacle=Address(LOCAL, port), passthrough=True, octopus=(), thumbprints=())
+    return Deferred.fromCoroutine(probe(reactor, vault, None, PATIENT))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tentacle_that_cannot_be_called_is_looked_at(tentacle):
+    """It need not trust anybody of the relay's."""
+    result = await looking(await tentacle(trusted=()))
+    assert (result.ok, result.octopus, result.thumbprint, result.capabilities) == (True, "", None, ())
+    assert [each.name for each in result.stages] == [StageName.CONNECT, StageName.TLS]
+    assert result.shown
+    assert result.shown.thumbprint == PINNED.thumbprint
+    assert result.note == (
+        f"a Tentacle's page answers there; it is passed through, so Octopus has to have the thumbprint {PINNED.thumbprint}"
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_stands_in_its_place_is_told():
+    with stranger(over_tls(tls_context(PINNED), http)) as port:
+        result = await looking(port)
+    assert (result.cause, result.ok) == (Cause.NOT_A_TENTACLE, False)
+    assert "a web server answers (nginx)" in result.detail
+    with stranger(over_tls(tls_context(issued("Octopus Tentacle", "Corp Root")), closes)) as port:
+        result = await looking(port)
+    assert result.cause is Cause.INTERCEPTED
+    result = await looking(free_port())
+    failed(result, Cause.REFUSED, StageName.CONNECT)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import pytest_twisted
 from identities import identity
@@ -7,7 +9,7 @@ from twisted.internet.defer import Deferred
 from certs.errors import CertificateError
 from certs.store import IdentityStore
 from relay.identities import NoSuchEntryError
-from relay.probe.many import Job, NotReadyError, jobs, probe_many
+from relay.probe.many import Job, NotReadyError, asked, jobs, probe_many
 
 WEB01, WEB02 = machine("web01"), machine("web02", octopus=(STAGING,))
 
@@ -55,22 +57,23 @@ async def test_an_identity_that_cannot_be_used_ends_all(monkeypatch):
         await Deferred.fromCoroutine(probe_many(None, [Job(WEB01, identity("production"))] * 3, 1.0, 2))
 
 
-def asked(folder, *arguments) -> list[tuple[str, str]]:
+def planned(folder, names, octopus) -> list[tuple[str, str]]:
     store = IdentityStore(folder / "state", lambda *_: None, lambda _: None)
-    return [(job.machine.name, job.identity.name) for job in jobs(table(folder, WEB01, WEB02), store, *arguments)]
+    there = table(folder, WEB01, WEB02)
+    return [(job.machine.name, job.identity.name) for job in jobs(there, store, asked(there, names, octopus), octopus)]
 
 
 def test_a_job_for_each_machine_and_octopus_entry(tmp_path):
     store = IdentityStore(tmp_path / "state", lambda *_: None, lambda _: None)
     with pytest.raises(NotReadyError, match="octopus entry production: its identity was not made yet"):
-        asked(tmp_path, [], None)
+        planned(tmp_path, [], None)
     for octopus in (PRODUCTION, STAGING):
         store.octopus(octopus.name)
-    assert asked(tmp_path, [], None) == [("web01", "production"), ("web01", "staging"), ("web02", "staging")]
-    assert asked(tmp_path, [], "production") == [("web01", "production")]
-    assert asked(tmp_path, ["web02", "web01", "web02"], "staging") == [("web02", "staging"), ("web01", "staging")]
+    assert planned(tmp_path, [], None) == [("web01", "production"), ("web01", "staging"), ("web02", "staging")]
+    assert planned(tmp_path, [], "production") == [("web01", "production")]
+    assert planned(tmp_path, ["web02", "web01", "web02"], "staging") == [("web02", "staging"), ("web01", "staging")]
     with pytest.raises(NoSuchEntryError, match=r"production may not call it. It has: staging."):
-        asked(tmp_path, ["web02"], "production")
+        planned(tmp_path, ["web02"], "production")
 
 
 def test_an_identity_that_cannot_be_read(tmp_path):
@@ -78,7 +81,7 @@ def test_an_identity_that_cannot_be_read(tmp_path):
     store.octopus("staging")
     store.octopus_file("staging").write_bytes(b"nothing")
     with pytest.raises(NotReadyError, match=r"staging.pem"):
-        asked(tmp_path, ["web02"], None)
+        planned(tmp_path, ["web02"], None)
 
 
 def test_polling_tentacles_are_not_dialled(tmp_path):
@@ -86,8 +89,23 @@ def test_polling_tentacles_are_not_dialled(tmp_path):
     store.import_octopus(identity("production"))
     kiosk = machine("kiosk7", octopus=(PRODUCTION,), tentacle=None, subscription="poll://sq/")
     web = machine("web01", octopus=(PRODUCTION,))
-    assert [job.machine.name for job in jobs(table(tmp_path, kiosk, web), store, (), None)] == ["web01"]
-    with pytest.raises(NotReadyError, match=r"machine kiosk7: its Tentacle polls the relay \(poll://sq/\)"):
-        jobs(table(tmp_path, kiosk, web), store, ("kiosk7",), None)
-    with pytest.raises(NoSuchEntryError, match="no machine has a listening Tentacle"):
-        jobs(table(tmp_path, kiosk), store, (), None)
+    there = table(tmp_path, kiosk, web)
+    assert asked(there, (), None) == [kiosk, web]
+    assert [job.machine.name for job in jobs(there, store, [kiosk, web], None)] == ["web01"]
+
+
+def test_what_nobody_has(tmp_path):
+    with pytest.raises(NoSuchEntryError, match="no machine is there, so there is nothing to probe"):
+        asked(table(tmp_path), (), None)
+    with pytest.raises(NoSuchEntryError, match="no machine has the octopus entry production"):
+        asked(replace(table(tmp_path, WEB02), octopus=(PRODUCTION, STAGING)), (), "production")
+
+
+def test_a_machine_that_is_passed_through_is_looked_at_once(tmp_path):
+    """No identity has to be there for that."""
+    store = IdentityStore(tmp_path / "state", lambda *_: None, lambda _: None)
+    vault = machine("vault01", passthrough=True, octopus=(), thumbprints=())
+    known = table(tmp_path, vault, machine("web01", octopus=(PRODUCTION,)))
+    assert jobs(known, store, asked(known, ("vault01",), None), None) == [Job(vault, None)]
+    with pytest.raises(NoSuchEntryError, match=r"production may not call it. It has: none, for it is passed through."):
+        asked(known, ("vault01",), "production")

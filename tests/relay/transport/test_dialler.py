@@ -14,7 +14,7 @@ from wires import Wires
 
 from certs.contexts import client_context
 from relay.transport.clienthello import read_client_hello
-from relay.transport.dialler import Dial, is_address
+from relay.transport.dialler import Dial, TcpDial, is_address
 from relay.transport.errors import DialError, HandshakeError, PeerClosedError
 from relay.transport.listener import Listener, listening_socket
 
@@ -337,3 +337,36 @@ async def test_the_receiver_may_close_at_once(net: Net) -> None:
 )
 def test_addresses_are_told_from_names(host: str, answer: bool) -> None:
     assert is_address(host) is answer
+
+
+# ---- without TLS ----------------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_dial_by_tcp_alone(net: Net) -> None:
+    stood: list[socket.socket] = []
+    dial = TcpDial(net.wires.loop, "127.0.0.1", net.port, SECONDS, stood.append, net.failed.append)
+    theirs = await net.taken()
+    while not stood:
+        await turns()
+    stood[0].send(b"no TLS")
+    theirs.setblocking(True)
+    assert theirs.recv(6) == b"no TLS"
+    dial.cancel()  # it is done, and the socket is somebody else's
+    stood[0].send(b"!")
+    assert theirs.recv(1) == b"!"
+    for sock in (stood[0], theirs):
+        sock.close()
+    assert net.wires.clocked.timers == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_dial_by_tcp_alone_fails_as_any_other(net: Net) -> None:
+    for seconds in (0.0, 1.0, SECONDS):
+        failed: list[Exception] = []
+        net.wires.clocked.nameResolver = Names(waits=True)
+        dial = TcpDial(net.wires.loop, NAME, net.port, SECONDS, lambda sock: pytest.fail("it stands"), failed.append)
+        if seconds < SECONDS:
+            dial.cancel()
+        net.wires.clocked.advance(seconds)
+        assert [str(error) for error in failed] == ["no name lookup in time"] * (seconds == SECONDS)

@@ -1,0 +1,155 @@
+"""hload, both ends of the load: built, and run as Octopus, as Tentacles, as idle callers and as pollers."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import messages
+from benchmarks.processes import Process
+from benchmarks.trouble import TroubleError
+
+HERE: Final = Path(__file__).parent
+HOSTS: Final = "web#.test"  # names of machines; hload puts a number where the # is
+SUBSCRIPTIONS: Final = "web#"
+STREAM_BYTES: Final = 64 << 20
+SLOW_BYTES: Final = 4 << 20  # of each upload to a Tentacle that reads slowly
+_PATIENCE: Final = 60.0  # seconds beyond a run's own, until hload has to have ended
+_IDLE_S: Final = 3600  # connections are held until they are let go
+
+
+def build(cc: str, program: Path) -> None:
+    """Compiles hload. Raises TroubleError."""
+    sources = sorted((HERE / "hload").glob("*.c"))
+    done = subprocess.run(
+        [cc, "-O2", "-Wall", "-Wextra", "-o", program, *sources, "-lssl", "-lcrypto", "-lpthread"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise TroubleError(f"hload does not compile (is libssl-dev installed?):\n{done.stderr}")
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass
+class Held:
+    """Connections that are held open. opened: how many; first_error: of those that could not be opened."""
+
+    process: Process
+    opened: int
+    first_error: str
+    seconds: float
+
+    def let_go(self) -> int:
+        """Closes them; how many of them were open until now. Raises TroubleError."""
+        try:
+            self.process.terminate()
+            result: dict[str, int] = json.loads(self.process.read_line(_PATIENCE))
+            return result["still_open"]
+        finally:
+            self.process.stop()
+
+
+class Load:
+    """The load of one measurement. folder: has octopus.pem and tentacle.pem, and gets logs and messages.
+
+    rpc, upload, slow_upload: the options with which hload sends or answers each.
+    """
+
+    def __init__(self, cc: str, folder: Path) -> None:
+        """Raises TroubleError."""
+        self._program, self._folder = folder / "hload", folder
+        build(cc, self._program)
+        self.rpc = ["--rpc", f"{messages.REQUEST}:{messages.RESPONSE}"]
+        stream_id = ["--stream-id", messages.STREAM_ID.hex()]
+        self.uploads = ["--upload", _joined(messages.write_upload(STREAM_BYTES, folder)), *stream_id]
+        self.slow_uploads = ["--upload", _joined(messages.write_upload(SLOW_BYTES, folder)), *stream_id]
+
+    def _start(self, mode: str, who: str, port: int, *options: str, pipe: bool = True) -> Process:
+        argv = [str(self._program), mode, "--port", str(port), "--cert", str(self._folder / f"{who}.pem"), *options]
+        return Process(f"hload {mode}", argv, self._folder / f"hload-{mode}.log", pipe=pipe)
+
+    def serve(self, port: int, pause: float = 0.0) -> Process:
+        """Tentacles on this port of every loopback address. pause: seconds before each 64 KiB that they read of a stream."""
+        options = [*self.rpc, *self.uploads, *self.slow_uploads, "--pause", str(pause), "--host", "0.0.0.0"]
+        return self._start("serve", "tentacle", port, *options, pipe=False)
+
+    def start_client(self, port: int, connections: int, seconds: float, *options: str, warmup: float = 0.0) -> "Client":
+        """Octopus, which calls from now on."""
+        process = self._start(
+            "client", "octopus", port, "--conns", str(connections), "--seconds", str(seconds), "--warmup", str(warmup), *options
+        )
+        return Client(process, warmup, seconds)
+
+    def client(
+        self,
+        port: int,
+        connections: int,
+        seconds: float,
+        *options: str,
+        warmup: float = 0.0,
+        at_start: Callable[[], None] = _nothing,
+        at_end: Callable[[], None] = _nothing,
+    ) -> dict[str, Any]:
+        """One run of Octopus, from start to end. at_start: called when its warm-up ends, at_end: when it has its result."""
+        client = self.start_client(port, connections, seconds, *options, warmup=warmup)
+        try:
+            client.wait_measuring()
+            at_start()
+            result = client.result()
+            at_end()
+            return result
+        finally:
+            client.stop()
+
+    def idle(self, port: int, count: int, *options: str) -> Held:
+        """Callers that say nothing from now on, once all are open. Raises TroubleError."""
+        return self._hold("idle", "octopus", port, count, options)
+
+    def pollers(self, port: int, count: int) -> Held:
+        """Polling Tentacles, one for each machine. Raises TroubleError."""
+        return self._hold("pollers", "tentacle", port, count, ["--subscription", SUBSCRIPTIONS])
+
+    def _hold(self, mode: str, who: str, port: int, count: int, options: "list[str] | tuple[str, ...]") -> Held:
+        shape = ["--conns", str(count), "--seconds", str(_IDLE_S), "--sources", str(1 + count // 200)]
+        process = self._start(mode, who, port, *shape, *options)
+        try:
+            opened = json.loads(process.read_line(_PATIENCE + count / 50))
+        except BaseException:
+            process.stop()
+            raise
+        return Held(process, opened["opened"], opened["first_error"], opened["seconds"])
+
+
+class Client:
+    """An hload that plays Octopus."""
+
+    def __init__(self, process: Process, warmup: float, seconds: float) -> None:
+        self._process, self._warmup, self._seconds = process, warmup, seconds
+
+    def wait_measuring(self) -> None:
+        """Until its warm-up is over. Raises TroubleError."""
+        line = self._process.read_line(self._warmup + _PATIENCE)
+        if line != "measuring":
+            raise TroubleError(f"hload client said {line!r}:\n{self._process.last_words()}")
+
+    def result(self) -> dict[str, Any]:
+        """Its figures, at its end; hload.h says which. Raises TroubleError."""
+        result: dict[str, Any] = json.loads(self._process.read_line(self._seconds + _PATIENCE))
+        return result
+
+    def stop(self) -> None:
+        self._process.stop()
+
+
+def names(count: int, connections: int) -> list[str]:
+    """Options: the connections are of so many machines, spread over all of them."""
+    return ["--sni", HOSTS, "--names", str(count), "--stride", str(max(1, count // connections))]
+
+
+def _joined(files: tuple[Path, Path]) -> str:
+    return f"{files[0]}:{files[1]}"

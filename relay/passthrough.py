@@ -1,0 +1,221 @@
+"""A machine that is passed through, as it is served: its callers, each joined with a connection of its own to the Tentacle.
+
+What goes on inside is between the two: the relay knows neither calls nor their ends. So where callers have to go, nobody can
+be let finish: whoever is still there when the time for that is over (relay.timeouts.drain) is cut.
+"""
+
+import socket
+import time
+from typing import Final, Protocol
+
+from relay.clock import Clock, Timer
+from relay.faces import Faces
+from relay.fronts.passthrough import PassthroughFront, close_unread
+from relay.load import Load, NodePolls
+from relay.outcomes import MACHINE_DRAINS, NOISE, SERVED, TROUBLE, Outcome, Refusal, SentAway
+from relay.passed import Passed
+from relay.route import Failure
+from relay.transport.loop import Loop
+from routing.rules import host_of
+from routing.table import Machine, RelayTimeouts
+
+
+class House(Protocol):
+    """What stands behind all routes."""
+
+    @property
+    def timeouts(self) -> RelayTimeouts:
+        """Those in force."""
+
+    def departed(self) -> None:
+        """A connection that was admitted is closed."""
+
+    def passed(self, passed: Passed) -> None:
+        """A connection that was passed through is over."""
+
+    def refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
+        """A caller was turned away, or left."""
+
+
+class PassthroughRoute:
+    """See above. machine: the settings in force; whoever is there goes on under those that it began with."""
+
+    own_back: Final = None  # its Tentacle listens
+
+    def __init__(self, loop: Loop, machine: Machine, house: House) -> None:
+        self._loop = loop
+        self._house = house
+        self._fronts: set[PassthroughFront] = set()
+        self._served_at = 0.0  # the reactor's clock
+        self._timer: Timer | None = None  # of a drain
+        self.clock: Clock = loop.reactor
+        self.machine = machine
+        self.last_failure: Failure | None = None
+        self.barred: SentAway | None = None
+        """Why whoever comes is sent away, while that is so."""
+
+    def start(self) -> None:
+        """There is nothing to do before somebody comes."""
+
+    # ---- what doors and fronts ask and say --------------------------------------------------------------------------
+
+    def enter(self, sock: socket.socket, peer: str, opened: float) -> None:
+        """A caller whose ClientHello waits in the socket, which belongs to the route from now on. opened: when it came."""
+        most = self.machine.limits.connections
+        if len(self._fronts) >= most:
+            close_unread(sock)
+            self._house.departed()
+            detail = f"{most} connections to its Tentacle are open (limits.connections)"
+            self.refused(Refusal.MACHINE_CONNECTIONS, peer, detail)
+            return
+        rules = self.machine.rules
+        if not rules.takes("", host_of(peer)):
+            close_unread(sock)
+            self._house.departed()
+            self.refused(Refusal.NOT_ALLOWED, peer, f"no item of allow is for {host_of(peer)}{rules.where}")
+            return
+        front = PassthroughFront(self._loop, self, sock, peer, opened)
+        self._fronts.add(front)
+        front.start()
+
+    def ended(self, front: PassthroughFront, passed: Passed) -> None:
+        self._fronts.discard(front)
+        if not self._fronts:
+            self._cancel_timer()
+        if passed.outcome in SERVED:
+            self._served_at = passed.ended
+        else:
+            self._served_at = max(self._served_at, passed.replied)
+        if passed.outcome in TROUBLE:
+            assert passed.outcome
+            self.last_failure = Failure(time.time(), "call", passed.outcome, passed.detail, passed.peer)
+        self._house.passed(passed)
+        self._house.departed()
+
+    def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
+        if refusal not in NOISE:
+            self.last_failure = Failure(time.time(), "refusal", refusal, detail, peer)
+        self._house.refused(refusal, self.machine.name, peer, detail)
+
+    # ---- how it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def callers(self) -> int:
+        """Connections of callers."""
+        return len(self._fronts)
+
+    @property
+    def back_connections(self) -> int:
+        """Connections to the Tentacle: those that stand, and those that are dialled."""
+        return len(self._fronts)
+
+    @property
+    def in_flight(self) -> int:
+        """Connections that are joined: any of them may be in the middle of a call."""
+        return sum(front.joined for front in self._fronts)
+
+    @property
+    def idle_back_connections(self) -> int:
+        return 0
+
+    @property
+    def waiting(self) -> int:
+        """Callers whose Tentacle is being dialled."""
+        return sum(not front.joined for front in self._fronts)
+
+    @property
+    def pollers(self) -> int:
+        return 0
+
+    @property
+    def polls(self) -> int:
+        return 0
+
+    @property
+    def nodes(self) -> list[NodePolls]:
+        return []
+
+    @property
+    def live(self) -> None:
+        """Nobody polls, so only a connection would tell."""
+
+    @property
+    def load(self) -> Load:
+        return Load(self.callers, self.in_flight, self.waiting, self.back_connections)
+
+    @property
+    def last_success(self) -> float | None:
+        """When a Tentacle last answered a caller, or a connection last ended well; unix, seconds."""
+        at = max([self._served_at, *(front.answered for front in self._fronts)])
+        return time.time() - (self.clock.seconds() - at) if at else None
+
+    # ---- a reload ---------------------------------------------------------------------------------------------------
+
+    def change(self, machine: Machine, faces_before: Faces, cut: str = "") -> int:
+        """Serves whoever comes by these settings from now on.
+
+        cut: why to cut at once who is connected to another Tentacle than theirs; if empty, those go on. How many were cut.
+        """
+        self.machine = machine
+        return self.cut_untrusted(cut) if cut else 0
+
+    def cut_untrusted(self, why: str) -> int:
+        """Cuts at once who is connected to another Tentacle than that of the settings in force. How many."""
+        gone = [front for front in self._fronts if front.tentacle != self.machine.tentacle]
+        for front in gone:
+            front.cut(Outcome.CUT, why)
+        return len(gone)
+
+    # ---- what operators do ------------------------------------------------------------------------------------------
+
+    def drain(self, why: SentAway) -> None:
+        """Sends away whoever comes, and whose Tentacle is still dialled. The others are cut after relay.timeouts.drain."""
+        self.barred = why
+        for front in [front for front in self._fronts if not front.joined]:
+            front.cut(why.outcome, why.detail)
+        if self._fronts and self._timer is None:
+            self._timer = self._loop.reactor.callLater(self._house.timeouts.drain, self._drained_long_enough, why)
+
+    def _drained_long_enough(self, why: SentAway) -> None:
+        self._timer = None
+        self._cut_all(why.outcome, why.detail)
+
+    def resume(self) -> None:
+        """Lets callers in again."""
+        self.barred = None
+        self._cancel_timer()
+
+    @property
+    def drained(self) -> bool:
+        """By an operator."""
+        return self.barred is MACHINE_DRAINS
+
+    def cut(self, why: str, octopus: str | None = None, again: bool = True) -> int:
+        """Cuts every connection at once; how many there were. None is known to be of an octopus entry."""
+        return self._cut_all(Outcome.CUT, why) if octopus is None else 0
+
+    def _cut_all(self, outcome: Outcome, why: str) -> int:
+        fronts = list(self._fronts)
+        for front in fronts:
+            front.cut(outcome, why)
+        return len(fronts)
+
+    # ---- time, and the end ------------------------------------------------------------------------------------------
+
+    def check(self, now: float, identify: float) -> None:
+        """There is nothing of ours that could take too long."""
+
+    @property
+    def empty(self) -> bool:
+        """Nobody is there any more."""
+        return not self._fronts
+
+    def stop(self) -> None:
+        """Everybody goes now."""
+        self._cancel_timer()
+        self._cut_all(Outcome.STOPPED, "the relay has stopped")
+
+    def _cancel_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer:
+            timer.cancel()

@@ -1,0 +1,257 @@
+"""Two sockets joined: what comes from one goes to the other, both ways, unread and without a copy (splice).
+
+Rules:
+1. A leg is read only when all that it has sent is written: a slow reader slows its writer, and no more than PIPE bytes of
+   each direction wait here.
+2. FIN passes as FIN, behind every byte, and the other direction goes on. RST passes as RST, at once.
+3. A close is noticed on a leg that is not read, too. From then on what that leg has left must move: where nothing does for
+   STALL seconds, both are reset (design, rule 5).
+4. A direction has a pipe only while bytes are in it, so a connection that is idle has two descriptors.
+"""
+
+import fcntl
+import os
+import socket
+import struct
+import sys
+import termios
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from relay.clock import Timer
+from relay.transport.connection import STALL
+from relay.transport.loop import Loop
+from relay.transport.pipes import PIPE, Pipe
+from relay.transport.poller import CLOSED, FAILED, READ, WRITE
+
+ROUNDS: Final = 4  # pipes full that are moved from one leg before the others get their turn
+_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+_RESET: Final = struct.pack("ii", 1, 0)
+
+
+class How(Enum):
+    """How it ended."""
+
+    CLOSED = "closed"  # both have closed, and all is written
+    BROKEN = "broken"  # one leg was reset, or has failed
+    STALLED = "stalled"  # the other had closed, and this one took nothing for STALL seconds
+    DESCRIPTORS = "descriptors"  # there was none for a pipe
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """leg: which one was it; None where it was none of them. detail: what happened, in words."""
+
+    how: How
+    leg: "Leg | None" = None
+    detail: str = ""
+
+
+class Splice:
+    """near, far: connected and prepared sockets; they belong to it from now on.
+
+    over: called once, when both are closed, but not by reset().
+    """
+
+    def __init__(self, loop: Loop, near: socket.socket, far: socket.socket, over: Callable[[End], None]) -> None:
+        self.loop = loop
+        self._over = over
+        self._timer: Timer | None = None
+        self._ended = False
+        self.near = Leg(self, near)
+        self.far = Leg(self, far)
+        self.near.other, self.far.other = self.far, self.near
+        loop.pipes.enter()
+        for leg in self._legs:
+            leg.ask()
+
+    @property
+    def _legs(self) -> tuple["Leg", "Leg"]:
+        return self.near, self.far
+
+    def reset(self) -> None:
+        """Resets both, without calling back."""
+        if not self._ended:
+            self._close(reset=True)
+
+    def end(self, how: How, leg: "Leg | None" = None, detail: str = "") -> None:
+        """From a leg: it is over. Only where both have closed, they do not see a reset."""
+        if not self._ended:
+            self._close(reset=how is not How.CLOSED)
+            self._over(End(how, leg, detail))
+
+    def _close(self, reset: bool) -> None:
+        self._ended = True
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        for leg in self._legs:
+            leg.close(reset)
+        self.loop.pipes.leave()
+
+    def watch(self) -> None:
+        """From a leg that has closed: what it has left must move from now on."""
+        if self._timer is None and not self._ended:
+            self._look(())
+
+    def _look(self, before: tuple[int, ...]) -> None:
+        self._timer = None
+        left = tuple(leg.undelivered if leg.closing else 0 for leg in self._legs)
+        for leg, now, then in zip(self._legs, left, before or (0, 0), strict=True):
+            if now and now == then:
+                self.end(
+                    How.STALLED, leg.other, f"took nothing for {STALL:.0f} s, and {now} bytes were left (a FIN counts as one)"
+                )
+                return
+        if any(left):
+            self._timer = self.loop.reactor.callLater(STALL, self._look, left)
+
+
+class Leg:
+    """One socket, and what has come from it.
+
+    closing: it has sent FIN, whether that was passed on already or not. passed: bytes that the other leg has taken.
+    heard: when its first byte came (the reactor's clock); 0 where none did.
+    """
+
+    other: "Leg"
+
+    def __init__(self, splice: Splice, sock: socket.socket) -> None:
+        self._splice = splice
+        self._loop = splice.loop
+        self._socket = sock
+        self._fileno = sock.fileno()
+        self._pipe: Pipe | None = None
+        self._waiting = 0  # bytes in the pipe
+        self._finished = False  # its FIN is passed on
+        self._asked = 0
+        self.closing = False
+        self.passed = 0
+        self.heard = 0.0
+
+    # ---- the poller's side ------------------------------------------------------------------------------------------
+
+    def ask(self) -> None:
+        """Asks the poller for what matters now."""
+        unread = FAILED if self.closing else CLOSED
+        events = unread if self._waiting or self._finished else READ
+        if self.other._waiting:
+            events |= WRITE
+        if events != self._asked:
+            self._asked = events
+            self._loop.poller.ask(self._fileno, self, events)
+
+    def readable(self) -> None:
+        if self._waiting or self._finished:  # it was not to be read: it has failed
+            self._broken()
+            return
+        try:
+            pipe = self._pipe = self._loop.pipes.take()
+        except OSError as error:
+            self._splice.end(How.DESCRIPTORS, None, error.strerror or str(error))
+            return
+        for _ in range(ROUNDS):
+            try:
+                count = os.splice(self._fileno, pipe.writer, PIPE, flags=_FLAGS)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._lost(error)
+                return
+            if not count:
+                self._finish()
+                return
+            if not self.heard:
+                self.heard = self._loop.reactor.seconds()
+            self._waiting = count
+            if not self._push(pipe):
+                return
+        self._give_back()
+
+    def writable(self) -> None:
+        pipe = self.other._pipe
+        if pipe and self.other._waiting and self.other._push(pipe):
+            self.other._give_back()
+            self.other.ask()
+            self.ask()
+
+    def peer_closed(self) -> None:
+        """It is not read now. A reset is no close: whatever the other leg does next is an answer to one of the two."""
+        if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._splice.end(How.BROKEN, self, "reset")
+            return
+        self.closing = True
+        self.ask()
+        self._splice.watch()
+
+    def failed(self, error: Exception) -> None:
+        self._splice.end(How.BROKEN, self, f"a fault of the relay: {type(error).__name__}: {error}")
+
+    # ---- moving -----------------------------------------------------------------------------------------------------
+
+    def _push(self, pipe: Pipe) -> bool:
+        """Writes what is in the pipe; whether all of it could be. Otherwise the rest goes when the other leg is writable."""
+        while self._waiting:
+            try:
+                sent = os.splice(pipe.reader, self.other._fileno, self._waiting, flags=_FLAGS)
+            except BlockingIOError:
+                self.ask()
+                self.other.ask()
+                return False
+            except OSError as error:
+                self.other._lost(error)
+                return False
+            self._waiting -= sent
+            self.passed += sent
+        return True
+
+    def _give_back(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe:
+            self._loop.pipes.give_back(pipe, empty=not self._waiting)
+
+    def _finish(self) -> None:
+        """It has closed, and all that it has sent is written: so it goes with its FIN."""
+        self._give_back()
+        self.closing = self._finished = True
+        try:
+            self.other._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:  # the other has reset it already
+            self.other._lost(error)
+            return
+        if self.other._finished:
+            self._splice.end(How.CLOSED)
+            return
+        self.ask()
+        self._splice.watch()
+
+    @property
+    def undelivered(self) -> int:
+        """How much of what it has sent, its FIN included, the other's host has not acknowledged yet."""
+        unread = 0 if self._finished else _queued(self._socket, termios.FIONREAD)
+        return unread + self._waiting + _queued(self.other._socket, termios.TIOCOUTQ)
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def _broken(self) -> None:
+        self._lost(OSError(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), ""))
+
+    def _lost(self, error: OSError) -> None:
+        text = "reset" if isinstance(error, ConnectionError) or not error.errno else os.strerror(error.errno)
+        self._splice.end(How.BROKEN, self, text)
+
+    def close(self, reset: bool) -> None:
+        """Closes it; FIN was passed on already where it is not a reset. What was written, the kernel goes on to deliver."""
+        self._loop.poller.ask(self._fileno, self, 0)
+        self._give_back()
+        if reset:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        else:  # for as long as the rule says, and not the minutes of the kernel's own choice
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL * 1000))
+        self._socket.close()
+
+
+def _queued(sock: socket.socket, request: int) -> int:
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), request, bytes(4)), sys.byteorder)
