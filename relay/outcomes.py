@@ -16,6 +16,9 @@ class Outcome(Word):
     OK = "ok"
     ERROR_REPLY = "error-reply"  # and says that the call failed on the Tentacle
 
+    # Nothing of the request has reached the Tentacle. Octopus sees an error, and does not try again.
+    DENIED = "denied"  # no item of `allow` lets this caller make this call
+
     # Nothing of the request has reached the Tentacle. Octopus sees a close before MX-SERVER or PROCEED, and tries again.
     RESOLVE = "resolve"  # the Tentacle's name does not resolve
     REFUSED = "refused"
@@ -71,6 +74,7 @@ class Refusal(Word):
     IDENTIFY_TIMEOUT = "identify-timeout"  # not identified within relay.timeouts.identify
     NO_CERTIFICATE = "no-certificate"
     UNTRUSTED = "untrusted"  # its certificate is of none of the machine's octopus entries
+    NOT_ALLOWED = "not-allowed"  # no item of `allow` is for its octopus entry and its address
     BROKE_PROTOCOL = "broke-protocol"
     DRAINING = "draining"  # the relay is stopping, or a reload closes the door or takes the machine away
     MACHINE_DRAINED = "machine-drained"  # by an operator, until it is resumed

@@ -16,6 +16,7 @@ from relay.outcomes import MACHINE_DRAINS, NOISE, SERVED, TROUBLE, Outcome, Refu
 from relay.passed import Passed
 from relay.route import Failure
 from relay.transport.loop import Loop
+from routing.rules import host_of
 from routing.table import Machine, RelayTimeouts
 
 
@@ -66,6 +67,12 @@ class PassthroughRoute:
             self._house.departed()
             detail = f"{most} connections to its Tentacle are open (limits.connections)"
             self.refused(Refusal.MACHINE_CONNECTIONS, peer, detail)
+            return
+        rules = self.machine.rules
+        if not rules.takes("", host_of(peer)):
+            close_unread(sock)
+            self._house.departed()
+            self.refused(Refusal.NOT_ALLOWED, peer, f"no item of allow is for {host_of(peer)}{rules.where}")
             return
         front = PassthroughFront(self._loop, self, sock, peer, opened)
         self._fronts.add(front)

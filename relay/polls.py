@@ -79,6 +79,7 @@ class _Terms:
     proxy: Proxy | None
     envelope: int
     ready: float
+    restricts_methods: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,8 @@ class Polls:
     def renew(self) -> None:
         """Polls by the settings and identities in force from now on."""
         machine = self._owner.machine
-        wanted = {entry.name: entry for entry in machine.octopus if entry.nodes} if machine.polled_for else {}
+        entries = machine.octopus if machine.polled_for else ()
+        wanted = {entry.name: entry for entry in entries if entry.nodes and machine.rules.takes(entry.name, None)}
         for name, stand in list(self._stands.items()):
             entry = wanted.get(name)
             if entry is None or self._terms(entry) != stand.terms or self._owner.back(entry) is not stand.back:
@@ -181,6 +183,7 @@ class Polls:
             faces.proxy(octopus.name),
             machine.limits.envelope,
             machine.timeouts.ready,
+            machine.rules.restricts_methods,
         )
 
     def _make(self, octopus: Octopus) -> _Stand:

@@ -272,6 +272,8 @@ class RelayService:
                     route.drain(MACHINE_DRAINS)
             elif machine.name in changed:
                 closed += self._routes[machine.name].change(machine, faces_before, _CUT_BY_RELOAD if now else "")
+            else:
+                self._routes[machine.name].machine = machine  # the same, but for the lines where it is declared
         return closed
 
     def _is_of_another_kind(self, machine: Machine) -> bool:

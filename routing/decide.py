@@ -11,7 +11,7 @@ from certs.thumbprint import Thumbprint
 from routing.table import Machine, Octopus
 
 # The words are those of relay.outcomes.Refusal.
-Reason = Literal["no-name", "unknown-name", "no-certificate", "untrusted"]
+Reason = Literal["no-name", "unknown-name", "no-certificate", "untrusted", "not-allowed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,20 @@ class Certificate:
         return str(Thumbprint.of(self.der))
 
 
-def judge(machine: Machine, caller: Caller | None) -> Octopus | Denied:
-    """Which of the machine's octopus entries calls. None: somebody without a certificate."""
+def judge(machine: Machine, caller: Caller | None, source: str | None = None) -> Octopus | Denied:
+    """Which of the machine's octopus entries calls. None: somebody without a certificate.
+
+    source: the caller's IP address; None where it is not known, and for nodes that the relay polls.
+    """
     if caller is None:
         return Denied("no-certificate", "it showed no certificate")
     octopus = machine.octopus_with(caller.has)
-    return octopus or Denied("untrusted", f"it showed {caller}, which is of no Octopus of this machine")
+    if octopus is None:
+        return Denied("untrusted", f"it showed {caller}, which is of no Octopus of this machine")
+    if not machine.rules.takes(octopus.name, source):
+        caller_is = f"octopus {octopus.name}" + (f" from {source}" if source else "")
+        return Denied("not-allowed", f"no item of allow is for {caller_is}{machine.rules.where}")
+    return octopus
 
 
 def machine_at(hosts: Mapping[str, Machine], server_name: str) -> Machine | Denied:

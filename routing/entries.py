@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from routing.mistakes import Mistake
-from routing.schema import Configuration, MachineSection, OctopusSection, Section
+from routing.schema import Configuration, MachineSection, OctopusSection
+from routing.sections import Section
 from routing.table import Places
 from routing.yaml_lines import Document, Key, where
 
@@ -70,9 +71,11 @@ class Entry(Generic[S]):
 
 
 def _lines(document: Document, key: Key, written: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """The line of each key, and of those in sections within: "limits.connections"."""
+    """The line of each key, of those in sections within, "limits.connections", and of the items of `allow`: "allow[1]"."""
     for name, value in written.items():
         yield name, document.line((*key, name))
+        if name == "allow" and isinstance(value, list):
+            yield from ((f"{name}[{index}]", document.line((*key, name, index))) for index in range(len(value)))
         if isinstance(value, dict):
             yield from ((f"{name}.{inner}", line) for inner, line in _lines(document, (*key, name), value))
 

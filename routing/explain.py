@@ -10,23 +10,14 @@ from typing import Any, Final, Literal
 from certs.thumbprint import Thumbprint
 from routing.addresses import Address, overlap
 from routing.decide import Denied, judge, machine_at
+from routing.explain_rules import ASK_FROM, Asked, Step, Verdict, elsewhere, judged
 from routing.table import Limits, Machine, Octopus, Place, Places, RelayLimits, RelayTimeouts, Table, Timeouts
 from routing.units import show_duration, show_size
 
 _SEVERAL: Final = "several"
 _OF_PASSTHROUGH: Final = ("limits.connections", "timeouts.connect")  # a machine's settings that hold where it is passed through
 
-Verdict = Literal["allowed", "denied", "unknown"]
 Source = Literal["machine", "defaults", "relay", "built-in", "derived"]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One decision. topic: what it is about, one word. place: where it is declared, if it is."""
-
-    topic: str
-    text: str
-    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +66,12 @@ class Face:
     usable: bool = True
 
 
+NOT_SAID: Final = Asked()
 Identity = Callable[[Machine | Octopus], Face]
 """What the relay shows for a machine (to Octopus) or an octopus entry (to Tentacles)."""
 
 
-def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Identity) -> Explanation:
+def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Identity, asked: Asked = NOT_SAID) -> Explanation:
     """A call of this caller, None being somebody without a certificate, who has arrived there."""
     found = arrival.find(table)
     steps = [found.step]
@@ -92,7 +84,9 @@ def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Id
         return Explanation("allowed", "", machine, None, (*steps, *_passed_through(machine)), tuple(settings(table, machine)))
     to_caller = identity(machine)
     steps.append(Step("identity", f"the caller sees {to_caller.text}", _place(machine, "identity")))
-    verdict = judge(machine, caller)
+    verdict = judge(machine, caller, asked.source)
+    if isinstance(verdict, Denied) and verdict.reason == "not-allowed":
+        return _not_allowed(machine, caller, verdict, asked, steps)
     if isinstance(verdict, Denied):
         if caller and _may_be_another(machine, caller):
             text = (
@@ -103,7 +97,12 @@ def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Id
         text = f"{verdict.detail}: closed without a byte, and logged as {verdict.reason}"
         return Explanation("denied", verdict.reason, machine, None, (*steps, Step("caller", text, _place(machine, "octopus"))))
     to_tentacle = identity(verdict)
-    steps += _allowed(machine, verdict, caller, to_tentacle)
+    steps += _let_in(machine, verdict, caller)
+    by_rules, rules = judged(machine.rules, verdict.name, asked)
+    steps += rules
+    if by_rules != "allowed":
+        return Explanation(by_rules, "denied" if by_rules == "denied" else "", machine, verdict, tuple(steps))
+    steps += _carried(machine, verdict, to_tentacle)
     if not (to_caller.usable and to_tentacle.usable):
         return Explanation("unknown", "", machine, verdict, tuple(steps))
     return Explanation("allowed", "", machine, verdict, tuple(steps), tuple(settings(table, machine)))
@@ -122,11 +121,27 @@ def _may_be_another(machine: Machine, caller: Shown) -> bool:
     return any(pin.algorithm != caller.thumbprint.algorithm for pin in pins)
 
 
-def _allowed(machine: Machine, octopus: Octopus, caller: Shown | None, face: Face) -> Iterator[Step]:
-    pins = " or ".join(map(str, machine.thumbprints))
+def _not_allowed(machine: Machine, caller: Shown | None, denied: Denied, asked: Asked, steps: list[Step]) -> Explanation:
+    """It is one of the machine's octopus entries, and no item of `allow` is for it, unless it comes from somewhere else."""
+    assert caller
+    octopus = machine.octopus_with(caller.has)
+    assert octopus
+    steps += _let_in(machine, octopus, caller)
+    others = elsewhere(machine.rules, octopus.name, asked)
+    if others:
+        text = f"every item of allow for octopus {octopus.name} is for some addresses only: {ASK_FROM}"
+        return Explanation("unknown", "", machine, octopus, (*steps, Step("rules", text, machine.rules.place)))
+    text = f"{denied.detail}: closed without a byte, and logged as {denied.reason}"
+    return Explanation("denied", denied.reason, machine, octopus, (*steps, Step("rules", text, machine.rules.place)))
+
+
+def _let_in(machine: Machine, octopus: Octopus, caller: Shown | None) -> Iterator[Step]:
     yield Step("caller", f"{caller} is octopus {octopus.name}", octopus.places.of("thumbprint", "thumbprints"))
     yield Step("entries", f"machine {machine.name} lets octopus {octopus.name} call", _place(machine, "octopus"))
-    yield Step("rules", "there are no allow rules: every service and method")
+
+
+def _carried(machine: Machine, octopus: Octopus, face: Face) -> Iterator[Step]:
+    pins = " or ".join(map(str, machine.thumbprints))
     yield Step("tentacle", f"the call goes to https://{machine.tentacle}/", _place(machine, "tentacle"))
     yield Step("shows", f"the Tentacle sees {face.text}", octopus.places.of("identity"))
     yield Step("pin", f"the Tentacle must show {pins}", _place(machine, "thumbprint", "thumbprints"))

@@ -9,7 +9,8 @@ from typing import Any, Final
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from routing.schema import Configuration, MachinesFile, Section
+from routing.schema import Configuration, MachinesFile
+from routing.sections import Section
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 from certs.passwords import PasswordFile
 from certs.store import Provisioned
-from routing import checks, door_checks, files, passthrough_checks, polling_checks, reading, yaml_lines
+from routing import checks, door_checks, files, passthrough_checks, polling_checks, reading, rule_checks, yaml_lines
 from routing.entries import Declaration, Entry
 from routing.merging import given, limits, pins, relay_timeouts, timeouts
 from routing.mistakes import ConfigurationError, WrongValueError
+from routing.rule_merging import rules
+from routing.rules import Rules
 from routing.schema import Configuration, MachineSection, OctopusSection
-from routing.table import NODE_CONNECTIONS, HttpProxy, Machine, Octopus, Relay, RelayLimits, Table
+from routing.table import NODE_CONNECTIONS, NOWHERE, HttpProxy, Machine, Octopus, Relay, RelayLimits, Table
 from routing.values import POLLING
 
 
@@ -21,7 +23,7 @@ def load(path: Path) -> Table:
     files too; '~' means nothing. It blocks while it reads, and may run in any thread.
     """
     declared = _read(path)
-    rooms = (checks, door_checks, polling_checks, passthrough_checks)
+    rooms = (checks, door_checks, polling_checks, passthrough_checks, rule_checks)
     mistakes = [*declared.mistakes, *(mistake for room in rooms for mistake in room.check(declared))]
     if mistakes:
         raise ConfigurationError(mistakes, declared.files)
@@ -86,21 +88,23 @@ def _table(declared: Declaration) -> Table:
     main = declared.main
     octopus = {entry.section.name: _octopus(entry, folder) for entry in declared.octopus}
     back = main.back.listen if "listen" in main.back.model_fields_set else None
+    sections = {
+        name: declared.entry(name, section).places
+        for name, section in (("relay", main.relay), ("defaults", main.defaults))
+        if declared.gives(name)
+    }
+    shared = rules(main.defaults, sections.get("defaults", NOWHERE), main.relay.name, main.relay.contact)
     return Table(
         relay=_relay(main, folder),
         octopus=tuple(octopus.values()),
-        machines=tuple(_machine(main, entry, octopus, folder) for entry in declared.machines),
+        machines=tuple(_machine(main, entry, octopus, folder, shared) for entry in declared.machines),
         source=declared.document.file,
         front=main.front.listen if "listen" in main.front.model_fields_set else None,
         back=back,
         back_octopus=octopus.get(main.back.octopus or main.octopus[0].name) if back else None,
         admin=main.admin.listen,
         files=tuple(declared.files),
-        sections={
-            name: declared.entry(name, section).places
-            for name, section in (("relay", main.relay), ("defaults", main.defaults))
-            if declared.gives(name)
-        },
+        sections=sections,
     )
 
 
@@ -130,8 +134,11 @@ def _relay(configuration: Configuration, folder: Path) -> Relay:
     )
 
 
-def _machine(main: Configuration, entry: Entry[MachineSection], octopus: dict[str, Octopus], folder: Path) -> Machine:
-    section, defaults = entry.section, main.defaults
+def _machine(
+    main: Configuration, entry: Entry[MachineSection], octopus: dict[str, Octopus], folder: Path, shared: Rules
+) -> Machine:
+    """shared: the rules of the defaults."""
+    section, defaults, places = entry.section, main.defaults, entry.places
     return Machine(
         name=section.name,
         tentacle=None if isinstance(section.tentacle, str) else section.tentacle,
@@ -146,7 +153,8 @@ def _machine(main: Configuration, entry: Entry[MachineSection], octopus: dict[st
         identity=_provisioned(folder, section),
         limits=limits(defaults.limits, section.limits),
         timeouts=timeouts(defaults.timeouts, section.timeouts),
-        places=entry.places,
+        rules=rules(section, places, main.relay.name, main.relay.contact) if section.allow else shared,
+        places=places,
     )
 
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from certs.thumbprint import Thumbprint
-from routing.schema import LimitsSection, MachineSection, OctopusSection, RelayTimeoutsSection, Section, TimeoutsSection
+from routing.schema import LimitsSection, MachineSection, OctopusSection, RelayTimeoutsSection, TimeoutsSection
+from routing.sections import Section
 from routing.table import Limits, RelayTimeouts, Timeouts
 
 # Design rule 10: `ready` covers these. Where they are not given, they take at most this part of it.

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from routing.mistakes import Mistake, WrongValueError
-from routing.schema import Configuration, MachinesFile, Section
+from routing.schema import Configuration, MachinesFile
+from routing.sections import Section
 from routing.yaml_lines import Document, Key
 
 S = TypeVar("S", bound=Section)
@@ -24,6 +25,7 @@ _LIST_REMEDY = "Write a list: each item on a line of its own, after '- '."
 # What other programs call these.
 _OTHER_WORDS: Final = {
     "access_logs": "access_log",
+    "acl": "allow",
     "address": "tentacle",
     "door": "port",
     "fingerprint": "thumbprint",
@@ -31,8 +33,11 @@ _OTHER_WORDS: Final = {
     "hostname": "host",
     "listen": "port",
     "metrics": "admin",
+    "networks": "from",
+    "rules": "allow",
     "servers": "octopus",
     "sni": "host",
+    "sources": "from",
     "targets": "machines",
     "tentacles": "machines",
     "uri": "tentacle",

@@ -42,14 +42,20 @@ def _collect(root: dict[str, Any], section: dict[str, Any], place: str, found: d
     for name, schema in section["properties"].items():
         inner = _inner(root, schema)
         if inner and inner not in found.values():
-            mark = "[]" if schema.get("type") == "array" else ""
+            mark = "" if "$ref" in schema else "[]"
             _collect(root, inner, f"{place}.{name}{mark}".removeprefix("."), found)
 
 
 def _inner(root: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any] | None:
-    reference = schema.get("$ref") or schema.get("items", {}).get("$ref")
+    reference = _reference(schema)
     found: dict[str, Any] | None = root["$defs"][reference.rpartition("/")[2]] if reference else None
     return found
+
+
+def _reference(schema: dict[str, Any]) -> str:
+    """The section that it is, or a list of, or may be among other things; empty for none."""
+    within = [*([schema["items"]] if "items" in schema else []), *schema.get("anyOf", [])]
+    return str(schema.get("$ref", "")) or next(filter(None, map(_reference, within)), "")
 
 
 def _rows(section: dict[str, Any]) -> list[str]:

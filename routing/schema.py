@@ -6,10 +6,12 @@ The descriptions here are those of the JSON schema, and of the tables in docs/co
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict
 
 from routing import values
 from routing.addresses import LOOPBACK, Address
+from routing.rule_schema import Allow
+from routing.sections import Section, about
 from routing.table import NODE_CONNECTIONS, Limits, RelayLimits, RelayTimeouts, Timeouts
 from routing.units import show_duration, show_size
 from routing.values import HOUR, MILLISECOND, MINUTE, duration
@@ -31,31 +33,6 @@ _ON: Final[dict[str, Any]] = {"anyOf": [{"const": True}, {"type": "string", "pat
 _PASSED_THROUGH: Final[dict[str, Any]] = {"required": ["passthrough"], "properties": {"passthrough": _ON}}
 _PINNED_OR_NOT: Final[dict[str, Any]] = {"oneOf": [*_PINNED["oneOf"], _PASSED_THROUGH]}
 _HAS_DOOR: Final[dict[str, Any]] = {"anyOf": [{"required": [key]} for key in ("port", "host", "front")]}
-
-
-def about(
-    description: str,
-    *examples: object,
-    default: str | int | None = None,
-    absent: "Section | None" = None,
-    **more: Any,
-) -> Any:
-    """What a field means. examples: the first is what a message about a missing one shows. default: as it is written.
-
-    absent: what a section is that is left out, one for all: nobody changes it. more: what the JSON schema says besides, and
-    checks.py checks.
-    """
-    if default is not None:
-        more["default"] = default
-    shared: dict[str, Any] = {} if absent is None else {"default_factory": lambda: absent}
-    return Field(description=description, examples=list(examples) or None, json_schema_extra=more, **shared)
-
-
-class Section(BaseModel):
-    """A mapping in the file. A key that is not declared is a mistake; `model_fields_set` has the keys that were given."""
-
-    # Assignments are validated for the sake of reading.py, which fills a section key by key when some are wrong.
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_assignment=True)
 
 
 class LimitsSection(Section):
@@ -204,6 +181,13 @@ class RelaySection(Section):
     access_log: Annotated[values.FilePath, about('A file, or "-" for standard output.', "access.jsonl", default="-")] = Path(
         "-"
     )
+    contact: Annotated[
+        values.OptionalContact,
+        about(
+            "Whom to ask, for those whose call `allow` denies: it stands in Octopus's task log. Up to 200 characters.",
+            "the DMZ team, dmz@example.com",
+        ),
+    ] = None
     log_level: Annotated[
         values.LogLevel, about("Of the operational log, which goes to standard error.", "info", default="info")
     ] = "info"
@@ -387,6 +371,15 @@ class MachineSection(Section):
             "poll://web01-at-dc-east/",
         ),
     ] = None
+    allow: Annotated[
+        Allow,
+        about(
+            "What may be called, and by whom, in place of all that `defaults` has; see rules.md. An item is a word for "
+            "services, or a mapping.",
+            "scripts",
+            ["capabilities", {"octopus": "production", "from": "10.20.0.0/16", "services": ["scripts", "files"]}],
+        ),
+    ] = ()
     identity: Annotated[
         values.OptionalPath,
         about(
@@ -405,6 +398,14 @@ class MachineSection(Section):
 
 
 class DefaultsSection(Section):
+    allow: Annotated[
+        Allow,
+        about(
+            "What may be called, and by whom, of every machine without an `allow` of its own; see rules.md. Left out: every "
+            "service, by each machine's octopus entries.",
+            ["capabilities", "scripts", "files"],
+        ),
+    ] = ()
     limits: Annotated[LimitsSection, about("Of each machine.", absent=LimitsSection())]
     timeouts: Annotated[TimeoutsSection, about("Of each machine.", absent=TimeoutsSection())]
 
@@ -440,7 +441,7 @@ class Configuration(Section):
     machines: Annotated[
         list[MachineSection],
         about(f"{_MACHINES_ABOUT} It may be left out, or be empty, where there is an `include`.", [_MACHINE_EXAMPLE]),
-    ] = []
+    ] = []  # noqa: RUF012 - pydantic gives each its own
     include: Annotated[
         values.Patterns,
         about(

@@ -12,8 +12,10 @@ from typing import Final
 from certs.store import Provisioned
 from certs.thumbprint import Thumbprint
 from routing.addresses import Address
+from routing.rules import Rules
 
 NODE_CONNECTIONS: Final = 1
+NO_RULES: Final = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ class Machine:
     Tentacle whose id the relay makes and keeps. All of these ways in may stand together.
     `thumbprints` are the pins of its Tentacle. `identity` is the provisioned identity that Octopus sees, if any.
     With `passthrough` TLS goes through to the Tentacle, and there are no `octopus`, thumbprints or identity.
+    `rules` say which calls may be made, and by whom.
     """
 
     name: str
@@ -159,6 +162,7 @@ class Machine:
     subscription: str | None = None
     polled_for: bool = False
     passthrough: bool = False
+    rules: Rules = NO_RULES
     places: Places = field(default=NOWHERE, compare=False, repr=False)
 
     @property

@@ -16,9 +16,10 @@ from pydantic_core import CoreSchema, core_schema
 
 from certs.passwords import PasswordFile, PasswordSource, parse_source
 from certs.thumbprint import Thumbprint, ThumbprintError
-from routing import addresses, subscriptions, units
+from routing import addresses, rule_values, subscriptions, units
 from routing.addresses import Address
 from routing.mistakes import WrongValueError
+from routing.rules import Network
 
 T = TypeVar("T")
 
@@ -298,6 +299,27 @@ AdminDoor = Annotated[
 ]
 ServerName = Annotated[
     str | None, Reader(addresses.server_name, addresses.HOST_REMEDY, "a host name", text(addresses.HOST_PATTERN))
+]
+OptionalContact = Annotated[
+    str | None,
+    Reader(rule_values.contact, rule_values.CONTACT_REMEDY, "a line of text", text(rule_values.CONTACT_PATTERN, maxLength=200)),
+]
+_WORD_READER = Reader(rule_values.word, rule_values.WORD_REMEDY, "a set, a service or a method", text(rule_values.WORD_PATTERN))
+WORD_SCHEMA: Final[dict[str, Any]] = {"title": _WORD_READER.kind, **_WORD_READER.schema}
+Words = Annotated[
+    tuple[Annotated[str, _WORD_READER], ...],
+    _list(f"{rule_values.WORD_REMEDY} Several go into a list."),
+    AfterValidator(_no_repeats),
+    _one_or_several("sets, services and methods, one or several", _WORD_READER),
+]
+_NETWORK_READER = Reader(
+    rule_values.network, rule_values.NETWORK_REMEDY, "an IP address or network", text(rule_values.NETWORK_PATTERN)
+)
+Networks = Annotated[
+    tuple[Annotated[Network, _NETWORK_READER], ...],
+    _list(f"{rule_values.NETWORK_REMEDY} Several go into a list."),
+    AfterValidator(_no_repeats),
+    _one_or_several("IP addresses and networks, one or several", _NETWORK_READER),
 ]
 Switch = Annotated[
     bool, Reader(_switch, _SWITCH_REMEDY, "true or false", text("[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]", "boolean"))

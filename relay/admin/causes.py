@@ -17,6 +17,10 @@ _LOOK_AT_LOG: Final = "The detail says which rule; if it goes on, look at the ve
 CAUSES: Final[dict[Outcome | Refusal | NodeTrouble, Cause]] = {
     Outcome.OK: Cause("the call was carried", ""),
     Outcome.ERROR_REPLY: Cause("the Tentacle answered that the call failed there", "See the task log in Octopus."),
+    Outcome.DENIED: Cause(
+        "a call was denied: no item of `allow` lets this caller make it",
+        "Nothing, if that is meant. The detail says which call it was: `explain` tells which rules there are, and where.",
+    ),
     Outcome.RESOLVE: Cause(
         "the name of the Tentacle's host does not resolve", "Mend DNS on the relay's host, or correct `tentacle` and reload."
     ),
@@ -101,6 +105,10 @@ CAUSES: Final[dict[Outcome | Refusal | NodeTrouble, Cause]] = {
     Refusal.UNTRUSTED: Cause(
         "a caller showed a certificate of none of the machine's octopus entries",
         "If it is your Octopus, put the thumbprint in the detail into `octopus` and reload.",
+    ),
+    Refusal.NOT_ALLOWED: Cause(
+        "a caller was closed: no item of `allow` is for its octopus entry and its address",
+        "If it is your Octopus, add its address to an item's `from`, and reload.",
     ),
     Refusal.BROKE_PROTOCOL: Cause("a caller did not speak Halibut as it should", _LOOK_AT_LOG),
     Refusal.DRAINING: Cause("a caller was there while its door was closed: the relay drains, or a reload took it away", ""),

@@ -1,5 +1,6 @@
 """``relay-tentacle explain``: what would the relay decide, and where is that written?"""
 
+import ipaddress
 import json
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from relay.identities import Entry, Kind, NoSuchEntryError
 from routing import addresses
 from routing.explain import Arrival, AtDoor, AtMachine, AtName, Explanation, Face, Shown
 from routing.explain import explain as explain_call
+from routing.explain_rules import Asked
 from routing.mistakes import WrongValueError
 from routing.table import Machine, Octopus, Place, Table
 
@@ -34,9 +36,22 @@ _NONE = "none"
     help="Who calls: an octopus entry, whoever shows a thumbprint, or somebody without a certificate. Left out: each of the "
     "machine's octopus entries.",
 )
+@click.option("--from", "source", metavar="ADDRESS", help="The caller's IP address, for items of `allow` with `from`.")
+@click.option("--service", metavar="NAME", help="With --method: may it make this call? Such as IScriptServiceV2.")
+@click.option("--method", metavar="NAME", help="With --service, such as StartScript.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a list of objects.")
 @config_option
-def explain(machine: str | None, door: str | None, host: str | None, octopus: str | None, as_json: bool, config: Path) -> None:
+def explain(
+    machine: str | None,
+    door: str | None,
+    host: str | None,
+    octopus: str | None,
+    source: str | None,
+    service: str | None,
+    method: str | None,
+    as_json: bool,
+    config: Path,
+) -> None:
     """Say what the relay would decide about a call to MACHINE, step by step, with the file and line of each.
 
     It reads the configuration and the identities, and asks no running relay. Exit code 1: the call would be denied, or that
@@ -44,10 +59,11 @@ def explain(machine: str | None, door: str | None, host: str | None, octopus: st
     """
     if len([each for each in (machine, door, host) if each is not None]) != 1:
         fail("where does the caller arrive? Give one of MACHINE, --door ADDRESS and --host NAME.")
+    asked = _asked(source, service, method)
     table = load_or_exit(config)
     arrival = _arrival(table, machine, door, host)
     identity = _Identities(table)
-    found = [explain_call(table, arrival, caller, identity.of) for caller in _callers(table, arrival, octopus)]
+    found = [explain_call(table, arrival, caller, identity.of, asked) for caller in _callers(table, arrival, octopus)]
     if as_json:
         click.echo(json.dumps([_as_dict(each) for each in found], indent=2))
     else:
@@ -57,6 +73,17 @@ def explain(machine: str | None, door: str | None, host: str | None, octopus: st
             _print(each)
     if any(each.verdict != "allowed" for each in found):
         sys.exit(NOT_FINE)
+
+
+def _asked(source: str | None, service: str | None, method: str | None) -> Asked:
+    if (service is None) != (method is None):
+        fail("--service and --method go together.")
+    if source is not None:
+        try:
+            ipaddress.ip_address(source)
+        except ValueError:
+            fail(f"--from {source}: not an IP address.")
+    return Asked(source, service, method)
 
 
 def _arrival(table: Table, machine: str | None, door: str | None, host: str | None) -> Arrival:

@@ -19,11 +19,13 @@ from relay.halibut.errors import RemoteProtocolError
 from relay.halibut.events import Line, Part, Unit
 from relay.halibut.limits import Limits
 from relay.halibut.roles import Role, State
+from relay.judged import JudgedExchange
 from relay.outcomes import NOT_TRUSTED_NOW, RELAY_DRAINS, Outcome, Refusal, SentAway
 from relay.page import PAGE
 from relay.transport.errors import HandshakeError
 from relay.transport.interface import Link
 from routing.decide import Certificate, Denied, judge
+from routing.rules import Grant, Rules, host_of
 from routing.table import Machine, Octopus
 
 
@@ -59,6 +61,7 @@ class ListeningFront:
         self._certificate: bytes | None = None
         self._octopus: Octopus | None = None
         self._exchange: Exchange | None = None
+        self._grant: Grant | None = None
         self._since = opened
         self._heard = False
         self._last = False  # it closes behind this call
@@ -132,7 +135,23 @@ class ListeningFront:
             return
         machine = door.machine
         call = Call(machine.name, octopus.name, self._peer, door.clock.seconds())
-        self._exchange = Exchange(door.clock, self, door.back(octopus), call, machine.timeouts.ready, door.ended)
+        back, ready = door.back(octopus), machine.timeouts.ready
+        if machine.rules.restricts_methods:
+            grant = self._granted(machine.rules, octopus)
+            if not grant.everything:
+                self._codec.take_limits(Limits(envelope=machine.limits.envelope, placed=True))
+                self._exchange = JudgedExchange(door.clock, self, back, call, ready, door.ended, grant, self._names)
+                return
+        self._exchange = Exchange(door.clock, self, back, call, ready, door.ended)
+
+    def _granted(self, rules: Rules, octopus: Octopus) -> Grant:
+        """What this caller may do, by the rules in force."""
+        if self._grant is None or self._grant.rules is not rules:
+            self._grant = rules.grant(octopus.name, host_of(self._peer))
+        return self._grant
+
+    def _names(self) -> tuple[str, str] | None:
+        return self._codec.names
 
     def _part(self, part: Part) -> None:
         if self._exchange:
@@ -234,6 +253,7 @@ class ListeningFront:
                 self.drain(NOT_TRUSTED_NOW)
                 return
             self._octopus = octopus
+            self._grant = None
         if stays:
             return
         if self._exchange or self._new:
@@ -265,7 +285,8 @@ class ListeningFront:
         return self._codec.state in (State.PREAMBLE, State.IDENTITY)
 
     def _known_as(self) -> Octopus | Denied:
-        return judge(self._door.machine, Certificate(self._certificate) if self._certificate else None)
+        certificate = Certificate(self._certificate) if self._certificate else None
+        return judge(self._door.machine, certificate, host_of(self._peer))
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from relay.halibut.limits import Limits
 from relay.halibut.message import Kind
 from relay.halibut.roles import Role
 from relay.halibut.roles import State as Due
+from relay.judged import JudgedExchange
 from relay.outcomes import NodeTrouble, Outcome
 from relay.transport.connection import TLSConnection
 from relay.transport.dialler import Dial
@@ -120,9 +121,8 @@ class Poll:
     def __init__(self, owner: Owner, node: Address) -> None:
         self._owner = owner
         self._clock = owner.loop.reactor
-        self._codec = Connection(
-            Role.DIALLING_SERVICE, Limits(envelope=owner.machine.limits.envelope), subscription=owner.subscription
-        )
+        limits = Limits(envelope=owner.machine.limits.envelope, placed=owner.machine.rules.restricts_methods)
+        self._codec = Connection(Role.DIALLING_SERVICE, limits, subscription=owner.subscription)
         self._exchange: Exchange | None = None
         self._kept: list[Part] | None = []  # of a request that no back has yet; None: they go on as they come
         self._heard = self._clock.seconds()
@@ -223,6 +223,14 @@ class Poll:
         self.state = State.CALL
         self.link.pause(_PICKED_UP)
         call = Call(owner.machine.name, owner.octopus.name, str(self.node), self._clock.seconds())
+        rules = owner.machine.rules
+        if rules.restricts_methods:
+            grant = rules.grant(owner.octopus.name, None)
+            if not grant.everything:
+                self._exchange = JudgedExchange(
+                    self._clock, self, owner.back, call, PICKED_UP, owner.ended, grant, lambda: self._codec.names
+                )
+                return
         self._exchange = Exchange(self._clock, self, owner.back, call, PICKED_UP, owner.ended)
 
     def _turn(self) -> None:
@@ -292,7 +300,7 @@ class Poll:
         """The machine trusts this node, and for the same Octopus, or it has shown nothing yet."""
         shown = None if self.state in (State.DIALLING, State.CLOSED) else self.link.peer_certificate
         octopus = machine.octopus_of(shown) if shown else self._owner.octopus
-        return octopus is not None and octopus.name == self._owner.octopus.name
+        return octopus is not None and octopus.name == self._owner.octopus.name and machine.rules.takes(octopus.name, None)
 
     def check(self, now: float) -> None:
         """Gives up what has waited too long; to be called now and then."""

@@ -154,6 +154,11 @@ class Connection:
         return self._frames is not None and (self._frames.more or self._frames.inside)
 
     @property
+    def names(self) -> tuple[str, str] | None:
+        """The service and method of the request that is coming in; None until both were read, and behind its envelope."""
+        return self._envelope.names if self._envelope else None
+
+    @property
     def body_left(self) -> int:
         """How many of the next bytes belong to a stream's body, and need not pass through here (see body_passed)."""
         return self._frames.body_left if self._frames else 0

@@ -54,15 +54,15 @@ _MESSAGE_START: Final = b"\x03Message\x00"
 _PLAIN: Final = {STRING: 4, DOCUMENT: 0, ARRAY: 0, BINARY: 5}  # how many bytes a value's length leaves out
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """The name as the most generous receiver that ignores case could compare it, Kelvin signs and dotless i's included."""
     return name.upper().casefold().replace("\u0307", "")
 
 
-_FOLDED: Final = {kind: {_folded(name.decode()) for name in names} for kind, names in _FIELDS.items()}
+_FOLDED: Final = {kind: {folded(name.decode()) for name in names} for kind, names in _FIELDS.items()}
 
 
-class _Container:
+class Container:
     """A document or array that the walk is in.
 
     end: the offset behind it. level: 0 the root, 1 the message, 2 anything deeper. payload: references may stand here.
@@ -99,7 +99,7 @@ class DocumentWalk:
         self._base = 4  # the offset in the document of the buffer's first byte
         self._skip_to = 0  # the offset up to which a value is passed over; 0: none is
         self._nul_due = False  # the byte there has to be a string's final 0
-        self._stack: list[_Container] = []
+        self._stack: list[Container] = []
         self._null: bool | None = None  # whether Message is null; None: not met yet
         self._failed = False
         self._members: dict[bytes, bytes] = {}  # of Message: the values of those in _KEPT, b"" for the others
@@ -115,7 +115,7 @@ class DocumentWalk:
         if length > self._limits.envelope:
             raise EnvelopeError(f"an envelope may hold {self._limits.envelope} bytes (limits.envelope)", "4.1", length)
         self._size = length
-        self._stack.append(_Container(length, 0))
+        self._stack.append(Container(length, 0))
         return length
 
     def feed(self, piece: bytes) -> None:
@@ -194,11 +194,11 @@ class DocumentWalk:
         self._enter(container, type_, name, base + end)
         return value + 4
 
-    def _enter(self, outer: _Container, type_: int, name: bytes, end: int) -> None:
+    def _enter(self, outer: Container, type_: int, name: bytes, end: int) -> None:
         if len(self._stack) >= self._limits.depth:
             raise EnvelopeError(f"a document is nested more than {self._limits.depth} deep", "4.1")
         payload = outer.payload or (outer.level == 1 and name == _PAYLOADS[self._kind])
-        self._stack.append(_Container(end, min(outer.level + 1, 2), type_ == ARRAY, payload))
+        self._stack.append(Container(end, min(outer.level + 1, 2), type_ == ARRAY, payload))
 
     # Each of the three judges one element, and says whether it is done with it: False asks for the whole value first.
 
@@ -229,7 +229,7 @@ class DocumentWalk:
         self._members[name] = value
         return True
 
-    def _inside(self, container: _Container, type_: int, name: bytes, value: bytes, length: int) -> bool:
+    def _inside(self, container: Container, type_: int, name: bytes, value: bytes, length: int) -> bool:
         """Whether the container may still be a reference (wire.md 5.1) is found out element by element."""
         empty, fits = container.empty, len(value) >= length
         if name == b"id" and type_ == BINARY and container.id is None and length == 21:
@@ -248,13 +248,13 @@ class DocumentWalk:
     def _judge_unknown(self, name: bytes) -> None:
         """A newer Halibut's member passes; one that a receiver could take for a known one does not."""
         text = name.decode("utf-8", "replace")
-        if text.startswith("$") or _folded(text) in _FOLDED[self._kind]:
+        if text.startswith("$") or folded(text) in _FOLDED[self._kind]:
             raise SmugglingError("a message has a member that could be taken for another", "5.5", text)
         if len(self._unknown) >= _UNKNOWN_MEMBERS:
             raise EnvelopeError(f"a message has more than {_UNKNOWN_MEMBERS} unknown members", "5.5", text)
         self._unknown.append(text)
 
-    def _leave(self, container: _Container) -> None:
+    def _leave(self, container: Container) -> None:
         if container.other or container.id is None or container.length is None:
             return
         if container.length < 0:
@@ -264,6 +264,12 @@ class DocumentWalk:
         if len(self._references) >= self._limits.streams:
             raise EnvelopeError(f"a message may have {self._limits.streams} data streams", "5.4")
         self._references.append(Reference(judged_id(container.id), container.length))
+
+    @property
+    def names(self) -> tuple[str, str] | None:
+        """A request's service and method, as soon as both were met."""
+        service, method = self._members.get(b"service"), self._members.get(b"method")
+        return None if service is None or method is None else (_text(service), _text(method))
 
     def message(self) -> Message:
         """What the document says, once all of it was fed."""

@@ -14,6 +14,7 @@ from relay.halibut.document import DocumentWalk
 from relay.halibut.errors import EnvelopeError
 from relay.halibut.limits import Limits
 from relay.halibut.message import Kind, Message
+from relay.halibut.placed import PlacedWalk
 
 TRAILER: Final = 16  # a sync flush and a final empty block are 7 (wire.md 12.2)
 _BLOCK: Final = 64 * 1024  # the most that is inflated at once, and walked at once
@@ -28,7 +29,7 @@ class EnvelopeReader:
 
     def __init__(self, kind: Kind, limits: Limits) -> None:
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-        self._walk = DocumentWalk(kind, limits)
+        self._walk = (PlacedWalk if limits.placed else DocumentWalk)(kind, limits)
         self._head = b""
         self._block: list[bytes] = []  # inflated and not walked yet
         self._blocked = 0  # how many bytes these are
@@ -38,6 +39,11 @@ class EnvelopeReader:
         self._trailer = 0  # compressed bytes since all but the document's last byte were there
         self.complete = False
         self.message: Message | None = None
+
+    @property
+    def names(self) -> tuple[str, str] | None:
+        """A request's service and method, as soon as they are known."""
+        return self._walk.names
 
     def feed(self, data: bytes) -> int:
         """Takes what comes next; how many of the bytes belong to this envelope.

@@ -14,7 +14,8 @@ class Limits:
     header fields that the relay reads. depth: nested containers that the walk enters, in levels. elements: of a document that
     the walk looks at, in pieces; beyond them, only as many as have 16 bytes each on average (a record of 16 KiB can inflate to
     millions of nothing, and each costs a microsecond). streams: data streams of one message, in pieces. stream: the length
-    that one data stream may announce.
+    that one data stream may announce. placed: not a size, but whether the places of data streams in their message are noted,
+    which rules for single methods need.
     """
 
     line: int = 1 * KIB
@@ -25,3 +26,4 @@ class Limits:
     elements: int = 64 * KIB
     streams: int = 4096
     stream: int = 1 << 40
+    placed: bool = False

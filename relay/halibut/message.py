@@ -16,10 +16,14 @@ class Kind(Word):
 
 
 class Reference(NamedTuple):
-    """One data stream reference: id, the 16 bytes that its frame will repeat; length in bytes, as announced."""
+    """One data stream reference: id, the 16 bytes that its frame will repeat; length in bytes, as announced.
+
+    place: one of placed.py; empty where it is none of these, or places are not noted (Limits.placed).
+    """
 
     id: bytes
     length: int
+    place: str = ""
 
 
 @dataclass(slots=True)

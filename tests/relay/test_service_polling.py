@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from relay.peers.tentacle import Tentacle
 from relay.peers.times import Times
 from relay.service import CHECK_EVERY
 from routing.addresses import Address
+from routing.rules import Rule, Rules
 from routing.table import HttpProxy, Limits, Machine
 
 KIOSK, PULLED = "poll://sq-kiosk/", "poll://pulled/"
@@ -414,3 +416,29 @@ async def test_a_back_door_that_cannot_be_opened_names_its_key(scene: Scene) -> 
         with pytest.raises(StartError, match=r"the door of polling Tentacles: cannot listen on .*`back\.listen`"):
             scene.reload(scene.kiosk, scene.web, back=back)
     assert scene.service.back_door == scene.back
+
+
+@pytest_twisted.ensureDeferred
+async def test_nodes_of_an_octopus_that_no_rule_lets_in_are_not_polled(scene: Scene) -> None:
+    await scene.poll()
+    await scene.polled()
+    await scene.polled("web01")
+    nobody = Rules((Rule(("scripts",), networks=(ip_network("10.0.0.0/8"),)),))
+    assert scene.reload(replace(scene.kiosk, rules=nobody), scene.web).changed == ("kiosk7",)
+    await scene.until(lambda: scene.service.polls("kiosk7") == 0)
+    assert scene.service.polls("web01") == 1
+    scene.reload(replace(scene.kiosk, rules=Rules((Rule(("scripts",)),))), scene.web)
+    await scene.polled()
+
+
+@pytest_twisted.ensureDeferred
+async def test_with_now_calls_that_were_picked_up_for_an_octopus_that_no_rule_lets_in_are_cut(scene: Scene) -> None:
+    await scene.poll()
+    call = await scene.calling()
+    nobody = Rules((Rule(octopus=("another",)),))
+    assert scene.reload(replace(scene.kiosk, rules=nobody), scene.web, now=True).closed == 1
+    with pytest.raises(TransferError):
+        await call
+    assert scene.relay.calls() == ["cut"]
+    scene.held[0].callback("for nobody")
+    await scene.until(lambda: scene.service.polls("kiosk7") == 0)

@@ -4,14 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from halibut_bytes import bounded, deflated, request
 from hypothesis import given
 from hypothesis import strategies as st
+from rule_sets import SOURCES, calls, rule_sets
 from tables import OCTOPUS, PRODUCTION, STAGING, STRANGER, machine, table
 from visit import Visit
 
 from certs.thumbprint import Thumbprint
 from routing.addresses import Address
 from routing.explain import AtDoor, AtMachine, AtName, Explanation, Face, Shown, explain, settings
+from routing.explain_rules import Asked
 from routing.load import load
 from routing.table import Limits, Octopus, RelayLimits, RelayTimeouts, Table, Timeouts
 
@@ -82,6 +85,123 @@ def test_a_thumbprint_of_the_pins_own_kind_always_tells(octopus, der):
         found = explained(table(FOLDER, web01), AtMachine(web01), Shown(Thumbprint.of(der, *kinds)))
         assert (found.verdict == "allowed") == (web01.octopus_of(der) is not None)
         assert found.verdict != "unknown"
+
+
+# ---- rules ----------------------------------------------------------------------------------------------------------------
+
+DERS = {"production": b"certificate 1", "staging": b"certificate 2", "test": b"certificate 3"}
+ENTRIES = tuple(Octopus(name, (Thumbprint.of(der),), None) for name, der in DERS.items())
+
+
+def behind(rules, call):
+    """What the running front does with this call: a refusal at identification, or the outcome of its judgement."""
+    visit = Visit(DERS[call.octopus], peer=f"[{call.source}]:1" if call.source else "", octopus=ENTRIES, rules=rules)
+    visit.identified()
+    if visit.refusals:
+        return visit.refusals[0].value, visit.door.refusals[0][1]
+    visit.lease.ready()
+    visit.says(deflated(request(service=call.service, method=call.method)))
+    if visit.lease.link.written:
+        return "allowed", ""
+    return visit.outcomes[0].value, visit.door.calls[0].detail
+
+
+@bounded(200)
+@given(rule_sets(), calls())
+def test_rules_say_what_the_running_front_does(rules, call):
+    web01 = machine(octopus=ENTRIES, rules=rules)
+    asked = Asked(call.source, call.service, call.method)
+    caller = Shown(Thumbprint.of(DERS[call.octopus]))
+    found = explain(table(FOLDER, web01), AtMachine(web01), caller, identity, asked)
+    does, detail = behind(rules, call)
+    if found.verdict == "unknown":
+        assert call.source is None
+        sources = (source for source in SOURCES if source)
+        verdicts = {behind(rules, replace(call, source=source))[0] for source in sources}
+        assert "allowed" in verdicts or does == "not-allowed"
+        return
+    assert (found.reason or found.verdict) == does
+    assert (found.verdict == "allowed") == (does == "allowed")
+    rule = [step for step in found.steps if step.topic == "rules"][-1]
+    assert detail in rule.text
+
+
+def ruled(text: str, tmp_path: Path) -> Table:
+    entries = f"[{{name: one, thumbprint: {'A' * 40}}}, {{name: two, thumbprint: {'C' * 40}}}]"
+    web01 = f"  - name: w\n    tentacle: https://w\n    thumbprint: {'B' * 40}\n    port: 11001\n    octopus: [one, two]\n"
+    whole = f"relay: {{name: r, state: s}}\noctopus: {entries}\nmachines:\n{web01}    allow:\n{text}"
+    (tmp_path / "relay.yaml").write_text(whole)
+    return load(tmp_path / "relay.yaml")
+
+
+RULED = """\
+      - capabilities
+      - {octopus: one, from: 10.0.0.0/8, services: [scripts, files]}
+      - {octopus: two, services: IFileTransferService.DownloadFile}
+"""
+
+
+@pytest.mark.parametrize(
+    ("octopus", "asked", "verdict", "reason", "line", "text"),
+    [
+        (
+            "A",
+            Asked("10.1.2.3", "IScriptServiceV2", "StartScript"),
+            "allowed",
+            "",
+            11,
+            "IScriptServiceV2.StartScript is allowed",
+        ),
+        (
+            "A",
+            Asked(None, "IScriptServiceV2", "StartScript"),
+            "unknown",
+            "",
+            11,
+            "is allowed from 10.0.0.0/8 only: ask with an",
+        ),
+        (
+            "A",
+            Asked("192.0.2.1", "IScriptServiceV2", "StartScript"),
+            "denied",
+            "denied",
+            9,
+            "no item of allow lets this caller call",
+        ),
+        ("A", Asked(None, "INew", "Thing"), "denied", "denied", 9, "answered with an error, and logged as denied"),
+        (
+            "C",
+            Asked(None, "ifiletransferservice", "downloadfile"),
+            "allowed",
+            "",
+            12,
+            "ifiletransferservice.downloadfile is allowed",
+        ),
+        ("C", Asked(), "allowed", "", 12, "allowed: IFileTransferService.DownloadFile"),
+        ("A", Asked(), "allowed", "", 11, "allowed from 10.0.0.0/8 only: scripts, files"),
+        ("A", Asked("10.1.2.3"), "allowed", "", 11, "allowed: scripts, files"),
+    ],
+)
+def test_the_rule_that_decides_is_named_with_its_line(octopus, asked, verdict, reason, line, text, tmp_path):
+    known = ruled(RULED, tmp_path)
+    found = explain(known, AtMachine(known.machines[0]), Shown(Thumbprint.parse(octopus * 40)), identity, asked)
+    assert (found.verdict, found.reason) == (verdict, reason)
+    step = [step for step in found.steps if step.topic == "rules"][-1]
+    assert step.place is not None
+    assert step.place.line == line
+    assert text in step.text
+
+
+def test_who_comes_from_nowhere_that_is_allowed(tmp_path):
+    known = ruled("      - {octopus: one, from: 10.0.0.0/8}\n", tmp_path)
+    web01, one, two = known.machines[0], Shown(Thumbprint.parse("A" * 40)), Shown(Thumbprint.parse("C" * 40))
+    unsaid = explain(known, AtMachine(web01), one, identity)
+    assert (unsaid.verdict, "ask with an address (--from)" in unsaid.steps[-1].text) == ("unknown", True)
+    away = explain(known, AtMachine(web01), one, identity, Asked("192.0.2.1"))
+    assert (away.verdict, away.reason, away.octopus and away.octopus.name) == ("denied", "not-allowed", "one")
+    assert "for octopus one from 192.0.2.1 " in away.steps[-1].text
+    assert away.steps[-1].place == web01.rules.place
+    assert explain(known, AtMachine(web01), two, identity).reason == "not-allowed"
 
 
 def test_a_call_that_is_allowed_from_the_door_to_the_pin():

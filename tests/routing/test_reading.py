@@ -52,7 +52,7 @@ def test_a_shape_that_is_wrong_says_what_belongs_there() -> None:
     assert [str(mistake) for mistake in mistakes] == [
         (
             "relay.yaml:1: relay: 'x': not a mapping. Write keys and values below it, each on a line of its own: "
-            "name, state, access_log, log_level, limits, timeouts."
+            "name, state, access_log, contact, log_level, limits, timeouts."
         ),
         "relay.yaml:2: octopus: 'y': not a list. Write a list: each item on a line of its own, after '- '.",
         "relay.yaml:3: machines: not a list. Write a list: each item on a line of its own, after '- '.",

@@ -27,6 +27,7 @@ def test_every_section_has_one_table() -> None:
         "front",
         "back",
         "machines[]",
+        "machines[].allow[]",
         "machines[].limits",
         "machines[].timeouts",
         "defaults",

@@ -26,8 +26,9 @@ WITH_STREAM = deflated(response(reference(ID, 4, typed=True)))
 class FakeDoor:
     """A Door that writes down what it is told."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, peer: str = PEER) -> None:
         self.machine = machine
+        self._peer = peer
         self.clock = Clock()
         self.clock.advance(1000)
         self.asked: list[str] = []
@@ -44,7 +45,7 @@ class FakeDoor:
         self.calls.append(call)
 
     def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
-        assert peer == PEER
+        assert peer == self._peer
         self.refusals.append((refusal, detail))
 
     def left(self, front: ListeningFront) -> None:
@@ -54,9 +55,9 @@ class FakeDoor:
 class Visit:
     """One caller at a front, from the end of its handshake on."""
 
-    def __init__(self, certificate: bytes | None = OCTOPUS, made: bool = True, **options: Any) -> None:
-        self.door = FakeDoor(machine(**options))
-        self.front = ListeningFront(self.door, PEER, self.door.clock.seconds())
+    def __init__(self, certificate: bytes | None = OCTOPUS, made: bool = True, peer: str = PEER, **options: Any) -> None:
+        self.door = FakeDoor(machine(**options), peer)
+        self.front = ListeningFront(self.door, peer, self.door.clock.seconds())
         self.front.link = self.link = FakeLink(self.front, certificate)
         self._tentacles: dict[FakeLease, Connection] = {}
         if made:

@@ -105,6 +105,25 @@ def test_identities_are_not_made(config, tmp_path):
     assert not (tmp_path / "state").exists()
 
 
+def test_a_call_under_rules(config):
+    config.write_text(
+        TEXT.replace("    port: 11001\n", "    port: 11001\n    allow: [{from: 10.0.0.0/8, services: [scripts]}]\n")
+    )
+    call = ["web01", "--octopus", "production", "--service", "IScriptServiceV2", "--method", "StartScript"]
+    done = run(config, *call, "--from", "10.1.2.3")
+    assert (done.exit_code, verdicts(done)) == (0, ["allowed."])
+    assert f"{config}:11" in next(
+        line for line in done.stdout.splitlines() if "IScriptServiceV2.StartScript is allowed" in line
+    )
+    assert verdicts(run(config, *call, "--from", "192.0.2.1")) == ["denied, not-allowed."]
+    assert verdicts(run(config, *call)) == ["unknown."]
+    upload = [*call[:-4], "--service", "IFileTransferService", "--method", "UploadFile", "--from", "10.1.2.3"]
+    done = run(config, *upload)
+    assert (done.exit_code, verdicts(done)) == (1, ["denied, denied."])
+    [found] = checked_json("explain", run(config, *upload, "--json").stdout)
+    assert (found["reason"], found["octopus"]) == ("denied", "production")
+
+
 def test_json(config):
     done = run(config, "web01", "--json")
     first, second = checked_json("explain", done.stdout)
@@ -121,6 +140,8 @@ def test_json(config):
         ([], 2, "Give one of MACHINE, --door ADDRESS and --host NAME"),
         (["web01", "--door", "11001"], 2, "Give one of MACHINE"),
         (["--door", "nix"], 2, "--door nix: "),
+        (["web01", "--service", "IScriptService"], 2, "--service and --method go together."),
+        (["web01", "--from", "web"], 2, "--from web: not an IP address."),
         (["web09"], 1, "no machine is named web09. There are: web01, web02."),
         (["web01", "--octopus", "nix"], 1, "no octopus entry, and no thumbprint. There are: production, staging."),
     ],

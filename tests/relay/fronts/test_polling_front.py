@@ -1,3 +1,6 @@
+import zlib
+from ipaddress import ip_network
+
 import pytest
 from dialled import take
 from fake_link import FIN, RST, FakeLink
@@ -12,6 +15,7 @@ from relay.halibut.lines import END, NEXT, NULL_ENVELOPE, PROCEED, SERVER_IDENTI
 from relay.outcomes import Outcome
 from relay.transport.errors import DialError, HandshakeError
 from routing.addresses import Address
+from routing.rules import Rule, Rules
 
 ID = guid(7)
 OTHER = Address("octopus-2", 10943)
@@ -471,3 +475,45 @@ def test_a_stop_ends_all_of_it_now(memory: Memory, stage: str) -> None:
     assert len(front) == 0
     memory.advance(300)
     assert len(memory.nodes) == 1
+
+
+# ---- rules -----------------------------------------------------------------------------------------------------------------
+
+DOWNLOADS = Rules((Rule(("IFileTransferService.DownloadFile",)),), relay="dc-east")
+DOWNLOAD = deflated(request(("/f",), service="IFileTransferService", method="DownloadFile"))
+
+
+@pytest.fixture
+def ruled(monkeypatch: pytest.MonkeyPatch) -> Memory:
+    return Memory(monkeypatch, rules=DOWNLOADS)
+
+
+def test_a_request_that_no_rule_allows_is_answered_and_the_node_polled_on(ruled: Memory) -> None:
+    node, tentacle = polled(ruled)
+    node.receive(WITH_STREAM)
+    ruled.advance()
+    node.receive(frame(ID, b"body")[:20], frame(ID, b"body")[20:])
+    assert take(tentacle) == []
+    reply, line = take(node)
+    assert (b"running scripts" in zlib.decompress(reply, -zlib.MAX_WBITS), line) == (True, NEXT)
+    assert ruled.outcomes == [Outcome.DENIED]
+    node.receive(PROCEED, DOWNLOAD)
+    ruled.advance()
+    assert take(tentacle) == [DOWNLOAD]  # the same connection: its Tentacle has noticed nothing
+
+
+def test_a_request_that_a_rule_allows_is_delivered_in_whatever_pieces(ruled: Memory) -> None:
+    node, tentacle = polled(ruled)
+    node.receive(*(DOWNLOAD[at : at + 9] for at in range(0, len(DOWNLOAD), 9)))
+    ruled.advance()
+    node.deliver()
+    assert b"".join(take(tentacle)) == DOWNLOAD
+
+
+def test_items_with_networks_are_not_for_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    everywhere = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+    memory = Memory(monkeypatch, rules=Rules((Rule(("scripts",), networks=everywhere), Rule(("files",)))))
+    node, tentacle = polled(memory)
+    node.receive(REQUEST)
+    memory.advance()
+    assert (take(tentacle), memory.outcomes) == ([], [Outcome.DENIED])

@@ -22,7 +22,7 @@ from halibut_bytes import (
     walked,
 )  # fmt: skip
 
-from relay.halibut.document import REFERENCE_START, _folded
+from relay.halibut.document import REFERENCE_START, folded
 from relay.halibut.errors import EnvelopeError, SmugglingError
 from relay.halibut.message import Kind, Message, Reference
 
@@ -171,9 +171,9 @@ def test_so_it_is_in_a_response(name: str) -> None:
 
 def test_the_kelvin_sign_is_a_k() -> None:
     """No name of today has a k; the comparison must not depend on that."""
-    assert _folded("to\u212aen") == _folded("token") == _folded("TOKEN")
-    assert _folded("\u017f\u0131\u0130") == _folded("sii")
-    assert _folded("service") != _folded("services")
+    assert folded("to\u212aen") == folded("token") == folded("TOKEN")
+    assert folded("\u017f\u0131\u0130") == folded("sii")
+    assert folded("service") != folded("services")
 
 
 @pytest.mark.parametrize("name", ["$id", "$ref", "$values", "$value", "$"])

@@ -185,7 +185,7 @@ def test_a_full_decode_says_the_same(path: Path) -> None:
         ids = [said.data for said in frames if said.unit is Unit.STREAM_ID]
         assert list(dict.fromkeys(ids)) == list(dict.fromkeys(stream.id for stream in message.streams))
         assert len(ids) in (len(set(ids)), len(message.streams))
-        lengths = dict(message.streams)
+        lengths = {stream.id: stream.length for stream in message.streams}
         rest = list(frames)
         while rest:
             id_, length = rest.pop(0), rest.pop(0)
