@@ -1,6 +1,7 @@
 """What an entry says in the end: its own keys, the defaults of the file, and the built-in ones."""
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
 
 from certs.thumbprint import Thumbprint
@@ -10,6 +11,8 @@ from routing.table import Limits, RelayTimeouts, Timeouts
 # Design rule 10: `ready` covers these. Where they are not given, they take at most this part of it.
 WITHIN_READY: Final = ("connect", "prove")
 _OF_READY = 0.9
+_KEPT: Final = 64  # ways in which machines differ from each other: most of 10 000 do not, and share one object
+_Items = tuple[tuple[str, Any], ...]
 
 
 def pins(section: OctopusSection | MachineSection) -> tuple[Thumbprint, ...]:
@@ -19,12 +22,22 @@ def pins(section: OctopusSection | MachineSection) -> tuple[Thumbprint, ...]:
 
 def limits(defaults: LimitsSection, own: LimitsSection) -> Limits:
     """The built-in limits, overridden key by key by the defaults of the file, and then by a machine's own."""
-    return replace(replace(Limits(), **given(defaults)), **given(own))
+    return _limits(_items({**given(defaults), **given(own)}))
+
+
+@lru_cache(_KEPT)
+def _limits(written: _Items) -> Limits:
+    return replace(Limits(), **dict(written))
 
 
 def timeouts(defaults: TimeoutsSection, own: TimeoutsSection) -> Timeouts:
     """The built-in timeouts, overridden like limits. What must be less than `ready` and is not given becomes so."""
-    written = {**given(defaults), **given(own)}
+    return _timeouts(_items({**given(defaults), **given(own)}))
+
+
+@lru_cache(_KEPT)
+def _timeouts(items: _Items) -> Timeouts:
+    written = dict(items)
     merged = replace(Timeouts(), **written)
     most = merged.ready * _OF_READY
     return replace(merged, **{name: min(getattr(merged, name), most) for name in WITHIN_READY if name not in written})
@@ -36,6 +49,10 @@ def relay_timeouts(section: RelayTimeoutsSection) -> RelayTimeouts:
     if "client_hello" in section.model_fields_set:
         return merged
     return replace(merged, client_hello=min(merged.client_hello, merged.identify))
+
+
+def _items(written: dict[str, Any]) -> _Items:
+    return tuple(sorted(written.items()))
 
 
 def given(section: Section) -> dict[str, Any]:
