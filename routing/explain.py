@@ -10,13 +10,14 @@ from typing import Any, Final, Literal
 from certs.thumbprint import Thumbprint
 from routing.addresses import Address, overlap
 from routing.decide import Denied, judge, machine_at
-from routing.table import Limits, Machine, Octopus, Place, Places, RelayLimits, RelayTimeouts, Table, Timeouts
+from routing.table import Limits, Machine, Octopus, OctopusLimits, Place, Places, RelayLimits, RelayTimeouts, Table, Timeouts
 from routing.units import show_duration, show_size
 
 _SEVERAL: Final = "several"
+_SIZES: Final = ("envelope", "buffered")  # the other limits are plain numbers
 
 Verdict = Literal["allowed", "denied", "unknown"]
-Source = Literal["machine", "defaults", "relay", "built-in", "derived"]
+Source = Literal["machine", "defaults", "octopus", "relay", "built-in", "derived"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Id
     steps += _allowed(machine, verdict, caller, to_tentacle)
     if not (to_caller.usable and to_tentacle.usable):
         return Explanation("unknown", "", machine, verdict, tuple(steps))
-    return Explanation("allowed", "", machine, verdict, tuple(steps), tuple(settings(table, machine)))
+    return Explanation("allowed", "", machine, verdict, tuple(steps), tuple(settings(table, machine, verdict)))
 
 
 def _may_be_another(machine: Machine, caller: Shown) -> bool:
@@ -212,12 +213,13 @@ def _written(door: Address) -> str:
 # ---- limits and timeouts --------------------------------------------------------------------------------------------------
 
 
-def settings(table: Table, machine: Machine) -> Iterator[Setting]:
-    """What holds for the machine's calls, and where each of it comes from."""
+def settings(table: Table, machine: Machine, octopus: Octopus) -> Iterator[Setting]:
+    """What holds for the machine's calls of this Octopus, and where each of it comes from."""
     relay, defaults = (table.sections.get(name) for name in ("relay", "defaults"))
     own: list[tuple[Source, Places | None]] = [("machine", machine.places), ("defaults", defaults)]
     yield from _group("limits", machine.limits, Limits(), own)
     yield from _group("timeouts", machine.timeouts, Timeouts(), own)
+    yield from _group("limits", octopus.limits, OctopusLimits(), [("octopus", octopus.places)], "octopus.")
     whole: list[tuple[Source, Places | None]] = [("relay", relay)]
     yield from _group("limits", table.relay.limits, RelayLimits(), whole, "relay.")
     yield from _group("timeouts", table.relay.timeouts, RelayTimeouts(), whole, "relay.")
@@ -234,5 +236,5 @@ def _group(
             if places and name in places.keys:
                 source, place = section, places.of(name)
                 break
-        shown = show_duration(value) if group == "timeouts" else show_size(value) if each.name == "envelope" else str(value)
+        shown = show_duration(value) if group == "timeouts" else show_size(value) if each.name in _SIZES else str(value)
         yield Setting(prefix + name, shown, source, place)

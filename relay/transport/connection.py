@@ -235,6 +235,7 @@ class TLSConnection:
             return
         if self._unsent:
             self._unsent.append(data)
+            self._loop.buffered += len(data)
             return
         try:
             sent = self._tls.send(data)
@@ -245,6 +246,7 @@ class TLSConnection:
         rest = self._send(memoryview(data)[sent:] if sent else data)
         if rest is not None:
             self._unsent.append(rest)
+            self._loop.buffered += len(rest)
             self.backlogged = True
             self._set_writing(True)
 
@@ -273,11 +275,14 @@ class TLSConnection:
                 self._set_reading(True)
                 self.readable()
         while self._unsent and self._state in (_OPEN, _FLUSHING):
-            rest = self._send(self._unsent[0])
+            first = self._unsent[0]
+            rest = self._send(first)
             if rest is not None:
                 self._unsent[0] = rest
+                self._loop.buffered -= len(first) - len(rest)
                 return
             self._unsent.popleft()
+            self._loop.buffered -= len(first)
         if self._state not in (_OPEN, _FLUSHING):
             return
         self._set_writing(self._read_wants_write)
@@ -381,7 +386,9 @@ class TLSConnection:
         self._loop.poller.ask(self._fileno, self, 0)
         self._cancel_timer()
         self._state = _CLOSED
-        self._unsent.clear()
+        if self._unsent:
+            self._loop.buffered -= self.unsent
+            self._unsent.clear()
         self.backlogged = False
         self._drained = self._pump_to = self._pump_done = None
         self._socket.close()

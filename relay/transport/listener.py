@@ -1,4 +1,4 @@
-"""A listening socket that stops accepting while it must, and counts why: descriptors, or handshakes that wait."""
+"""A listening socket that stops accepting while there are no descriptors."""
 
 import errno
 import resource
@@ -63,8 +63,7 @@ def _share(sockets: Collection[socket.socket], on: int) -> None:
 class Listener:
     """Calls ``accepted(sock, peer)`` for each caller, peer being its address as text.
 
-    busy: asked before each; while it says so, callers wait in the kernel's queue. starved: called each time that there was no
-    descriptor for a caller; accepting goes on by itself.
+    starved: called each time that there was no descriptor for a caller; accepting goes on by itself.
     """
 
     def __init__(
@@ -72,13 +71,11 @@ class Listener:
         reactor: Reactor,
         sock: socket.socket,
         accepted: Callable[[socket.socket, str], None],
-        busy: Callable[[], bool],
         starved: Callable[[OSError], None],
     ) -> None:
         self._reactor = reactor
         self._socket = sock
         self._accepted = accepted
-        self._busy = busy
         self._starved = starved
         self._timer: Timer | None = None
         self._stopped = False
@@ -111,9 +108,6 @@ class Listener:
     def doRead(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             if self._stopped:
-                return
-            if self._busy():
-                self._pause()
                 return
             try:
                 sock, address = self._socket.accept()

@@ -6,12 +6,15 @@ from relay.transport.poller import Poller
 
 
 class Loop:
-    """reactor: Twisted's, with its clock; handshakes: how many may begin per second, those of callers."""
+    """reactor: Twisted's, with its clock; handshakes: those with callers that may begin per second; source_handshakes: of one
+    source; buffered: bytes that wait, in all connections together, for a peer to take them.
+    """
 
-    def __init__(self, reactor: Reactor, handshakes: int) -> None:
+    def __init__(self, reactor: Reactor, handshakes: int, source_handshakes: int | None = None) -> None:
         self.reactor = reactor
         self.poller = Poller(reactor)
-        self.gate = HandshakeGate(reactor, handshakes)
+        self.gate = HandshakeGate(reactor, handshakes, source_handshakes or handshakes)
+        self.buffered = 0
 
     def stop(self) -> None:
         self.gate.stop()

@@ -13,11 +13,11 @@ from identities import identity
 from tls_peer import FIN, RST, TlsPeer, client_side
 from wires import Held
 
-from relay.fronts.door import GATE_FULL
 from relay.halibut.lines import SERVER_IDENTITY
 from relay.outcomes import Outcome, Refusal
 from relay.page import PAGE
 from relay.transport.listener import PAUSE
+from routing.table import RelayLimits
 
 
 @pytest_twisted.async_yield_fixture
@@ -70,12 +70,12 @@ async def test_a_caller_without_a_certificate_may_have_the_page(step: Doorstep) 
 
 @pytest_twisted.ensureDeferred
 async def test_beyond_the_limit_callers_are_closed_before_tls(step: Doorstep) -> None:
-    step.house.full = True
+    step.house.admission.limits = RelayLimits(connections=0)
     caller = await step.street.call(step.address, shakes=False)
     assert await step.street.ended(caller) in (FIN, RST)
     assert caller.records == []
     assert step.refusals == [Refusal.CONNECTIONS]
-    step.house.full = False
+    step.house.admission.limits = RelayLimits()
     await step.street.call(step.address)
     assert step.house.inside == 1
 
@@ -157,20 +157,6 @@ async def test_a_caller_that_does_not_identify_itself(step: Doorstep) -> None:
 
 
 # ---- too many at once ---------------------------------------------------------------------------------------------------
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_full_gate_leaves_callers_in_the_kernel_s_queue(step: Doorstep) -> None:
-    for _ in range(GATE_FULL + 50):  # some go on before the listener looks
-        step.loop.gate.enter(lambda: None)
-    caller = await step.street.call(step.address, shakes=False)
-    await step.street.spin(lambda: step.street.reactor.timers)  # the listener pauses
-    assert step.house.inside == 0
-    for _ in range(GATE_FULL + 50):
-        await step.advance(0.001)
-    await step.advance(PAUSE)
-    await step.changes.until(lambda: caller.shaken)
-    assert step.house.inside == 1
 
 
 @pytest_twisted.ensureDeferred

@@ -1,6 +1,7 @@
 import pytest_twisted
 from clocked_reactor import ClockedReactor
 
+from relay.transport.gate import Turns
 from relay.transport.loop import Loop
 
 
@@ -9,6 +10,6 @@ async def test_it_begins_with_nothing_and_leaves_nothing(nothing_left: None) -> 
     reactor = ClockedReactor()
     loop = Loop(reactor, handshakes=50)
     assert reactor.asked == [loop.poller]
-    loop.gate.enter(lambda: None)
+    loop.gate.enter(Turns(), lambda: None)
     loop.stop()
     assert (len(loop.gate), len(loop.poller)) == (0, 0)
