@@ -11,10 +11,11 @@ Rules:
 3. No more is remembered of sources than of PAST strange and KNOWN known ones, and of those who are there.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
+from relay.load import InUse
 from relay.outcomes import Outcome, Refusal, SentAway
 from relay.transport.gate import Turns
 from routing.table import Machine, Octopus, OctopusLimits, RelayLimits, Table
@@ -38,10 +39,11 @@ class Source(Turns):
 class Visit:
     """One caller's connection. peer: its address; opened: when it came (the reactor's clock).
 
-    leave: closes it, while it is a stranger, at once, and then calls departed(); it belongs to whoever holds the connection.
+    leave: closes it, while it is a stranger, at once, and then calls departed(). stays: is called when it is no stranger any
+    more. Both belong to whoever holds the connection.
     """
 
-    __slots__ = ("_admission", "_machine", "_octopus", "leave", "opened", "peer", "source")
+    __slots__ = ("_admission", "_machine", "_octopus", "leave", "opened", "peer", "source", "stays")
 
     def __init__(self, admission: "Admission", peer: str, source: Source, opened: float) -> None:
         self._admission = admission
@@ -51,6 +53,7 @@ class Visit:
         self.source = source
         self.opened = opened
         self.leave: Callable[[SentAway], None] = lambda why: None
+        self.stays: Callable[[], None] = lambda: None
 
     def identified(self, octopus: Octopus, machine: Machine) -> SentAway | None:
         """It is this Octopus, and wants this machine. Why it may not stay, if it may not."""
@@ -63,6 +66,7 @@ class Visit:
     def trusted(self) -> None:
         """It is no stranger from now on: it is bounded by somebody else."""
         self._admission.trusted(self)
+        self.stays()
 
     def departed(self) -> None:
         """It is closed, and its descriptor is free."""
@@ -94,6 +98,29 @@ class Admission:
         self.of_octopus: Mapping[str, OctopusLimits] = {octopus.name: octopus.limits for octopus in table.octopus}
 
     # ---- how it is --------------------------------------------------------------------------------------------------
+
+    def in_use(self) -> Iterator[InUse]:
+        """What there is of everything that is limited."""
+        limits = self.limits
+        yield InUse("relay.limits.connections", self.connections, limits.connections)
+        yield InUse("relay.limits.exchanges", self.exchanges, limits.exchanges)
+        yield InUse("relay.limits.strangers", self.strangers, limits.strangers)
+        yield InUse("relay.limits.source_strangers", self.most_strangers, limits.source_strangers)
+        yield InUse("relay.limits.buffered", self.buffered, limits.buffered)
+        for name, held in self.of_octopus.items():
+            yield InUse(f"octopus[{name}].limits.callers", self.callers(name), held.callers)
+            yield InUse(f"octopus[{name}].limits.exchanges", self.exchanges_of(name), held.exchanges)
+
+    @property
+    def most_strangers(self) -> int:
+        """Of one source."""
+        known = max((len(source.strangers) for source in self._known), default=0)
+        return max(known, max(self._crowds, default=0))
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for their peers."""
+        return self._buffered()
 
     @property
     def known(self) -> int:

@@ -92,7 +92,7 @@ class Route:
         front = ListeningFront(self, visit)
         front.link = link = TLSConnection(self._loop, sock, self._house.faces.server(self.machine.name), front)
         link.closed = visit.departed
-        visit.leave = front.send_away
+        visit.leave, visit.stays = front.send_away, link.trusted
         self._fronts.add(front)
         link.accept()
 

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from certs.store import IdentityStore
 from relay.admin.access_log import AccessLog
+from relay.admin.limits import read_limits
 from relay.admin.log import Log
 from relay.admin.metrics import Metrics
 from relay.admission import Admission
@@ -23,7 +24,7 @@ from relay.doors import BACK, SHARED, Doors
 from relay.errors import NoSuchNameError, StartError
 from relay.faces import Faces
 from relay.fronts.dials import DialGate
-from relay.load import Load
+from relay.load import InUse, Load
 from relay.outcomes import MACHINE_DRAINS, MACHINE_GONE, RELAY_DRAINS, Refusal
 from relay.reload import Changes, Follower, Step, compare
 from relay.reports import Reports
@@ -107,6 +108,7 @@ class RelayService:
         self._metrics.counter(
             "relay_handshakes_delayed", "TLS handshakes with callers that had to wait.", lambda: loop.gate.delayed
         )
+        read_limits(self._metrics, self.admission)
         self._metrics.gauge("relay_handshakes_waiting", "Callers that wait for their handshake.", lambda: len(loop.gate))
 
     def _all_routes(self) -> list[Route]:
@@ -323,6 +325,10 @@ class RelayService:
         """Of the whole relay: callers who have not said yet which machine they want, and what leaving() has, are in it."""
         waiting = sum(route.waiting for route in self._all_routes())
         return Load(self.admission.connections, self._in_flight(), waiting, self._back_connections())
+
+    def limits(self) -> list[InUse]:
+        """How much of each is in use."""
+        return list(self.admission.in_use())
 
     def leaving(self) -> Iterator[tuple[Machine, Load]]:
         """Machines that reloads have removed, where somebody is still there."""

@@ -52,7 +52,7 @@ class PollingEntrance:
         connection = PollerConnection(self._loop.reactor, self, visit.peer, visit.opened)
         connection.link = link = TLSConnection(self._loop, sock, self._context(), connection)
         link.closed = visit.departed
-        visit.leave = lambda why: self._send_away(connection, why)
+        visit.leave, visit.stays = lambda why: self._send_away(connection, why), link.trusted
         self._callers[connection] = visit
         link.accept()
 

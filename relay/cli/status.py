@@ -1,6 +1,7 @@
 """``relay-tentacle status``: how the running relay and its machines are."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,10 +60,22 @@ def _print_all(answer: dict[str, Any]) -> None:
         f"callers: {totals['connections']}, calls in flight: {totals['exchanges_in_flight']}, waiting: {totals['waiting']}, "
         f"connections to Tentacles: {totals['back_connections']}"
     )
+    for line in _limits(answer["limits"]):
+        click.echo(line)
     click.echo()
     rows = [_row(machine, relay["draining"]) for machine in answer["machines"]]
     rows += [_leaving(machine) for machine in answer["leaving"]]
     print_table(_COLUMNS, rows)
+
+
+def _limits(limits: list[dict[str, Any]]) -> Iterator[str]:
+    """A line for the relay, and one for each octopus entry: how much of each limit is in use."""
+    groups: dict[str, list[str]] = {}
+    for each in limits:
+        owner, _, key = each["key"].partition(".limits.")
+        groups.setdefault(owner, []).append(f"{key} {each['used']} of {each['limit']}")
+    for owner, some in groups.items():
+        yield f"limits of {owner}: {', '.join(some)}"
 
 
 def _reload(last: dict[str, Any] | None) -> str:
@@ -106,6 +119,7 @@ def _print_machine(machine: dict[str, Any], draining: bool) -> None:
         ("callers", str(machine["connections"])),
         ("calls in flight", f"{machine['exchanges_in_flight']}, waiting for a connection: {machine['waiting']}"),
         ("connections to the Tentacle", str(machine["back_connections"])),
+        ("limits", ", ".join(f"{key}: {limit}" for key, limit in machine["limits"].items())),
         (
             "calls since the start",
             f"{numbers or 'none'}; {machine['request_bytes']} bytes there, {machine['reply_bytes']} back",

@@ -27,7 +27,8 @@ class Route(Protocol):
 
     def enter(self, sock: socket.socket, visit: Visit) -> None:
         """A caller whose ClientHello waits in the socket. Both belong to the route from now on: it says visit.trusted() or
-        visit.identified() when it knows who that is, visit.departed() when the socket is closed, and sets visit.leave.
+        visit.identified() when it knows who that is, visit.departed() when the socket is closed, and sets visit.leave
+        and visit.stays.
         """
 
     def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
@@ -69,7 +70,7 @@ class Door:
         self._loop = loop
         self._house = house
         self._arrivals: dict[Arrival, _Visitor] = {}  # until their handshake begins
-        self._listener = Listener(loop.reactor, sock, self._accepted, house.starved)
+        self._listener = Listener(loop.reactor, sock, self._accepted, house.starved, loop.strangers)
         self.socket = sock
         self.asked = asked
         self.lead(machine, guide)
@@ -114,7 +115,7 @@ class Door:
             visit.departed()
             self._refused(_REASONS.get(why, Refusal.NOT_TLS), peer, why)
 
-        arrival = Arrival(self._loop.reactor, sock, self._house.timeouts.client_hello, arrived, failed)
+        arrival = Arrival(self._loop, sock, self._house.timeouts.client_hello, arrived, failed)
         visit.leave = lambda why: self._send_away(arrival, why)
         self._arrivals[arrival] = _Visitor(sock, visit)
 

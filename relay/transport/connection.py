@@ -69,6 +69,7 @@ class TLSConnection:
     def __init__(self, loop: Loop, sock: socket.socket, context: SSL.Context, receiver: Receiver) -> None:
         """sock: connected and prepared; belongs to the connection from now on."""
         self._loop = loop
+        self._poller = loop.poller
         self._socket = sock
         self._fileno = sock.fileno()
         self._receiver = receiver
@@ -103,9 +104,17 @@ class TLSConnection:
     # ---- handshake --------------------------------------------------------------------------------------------------
 
     def accept(self) -> None:
-        """Begins the handshake as the listener."""
+        """Begins the handshake as the listener. It is a stranger's until trusted() is called."""
+        self._poller = self._loop.strangers
         self._tls.set_accept_state()
         self._handshake()
+
+    def trusted(self) -> None:
+        """The peer is identified: from now on it has its turns among those who are."""
+        if self._state is not _CLOSED and self._poller is not self._loop.poller:
+            self._poller.ask(self._fileno, self, 0)
+            self._poller = self._loop.poller
+            self._ask()
 
     def connect(self, server_name: str) -> None:
         """Begins it as the dialler. server_name: empty where an address was dialled (wire.md 1.6)."""
@@ -383,7 +392,7 @@ class TLSConnection:
     def _close(self) -> None:
         if self._state is _CLOSED:
             return
-        self._loop.poller.ask(self._fileno, self, 0)
+        self._poller.ask(self._fileno, self, 0)
         self._cancel_timer()
         self._state = _CLOSED
         if self._unsent:
@@ -413,4 +422,4 @@ class TLSConnection:
 
     def _ask(self) -> None:
         events = READ if self._reading else CLOSED if self._watching else 0
-        self._loop.poller.ask(self._fileno, self, events | WRITE if self._writing else events)
+        self._poller.ask(self._fileno, self, events | WRITE if self._writing else events)

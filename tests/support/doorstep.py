@@ -62,8 +62,9 @@ class FakeHouse:
         return self.admission.connections
 
     def admit(self, peer: str, opened: float) -> Visit | SentAway:
+        visit = self.admission.admit(peer, opened)
         self._changes.changed()
-        return self.admission.admit(peer, opened)
+        return visit
 
     def _departed(self) -> None:
         self.departures += 1

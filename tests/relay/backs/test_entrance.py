@@ -56,8 +56,9 @@ class Doorstep:
         return self.admission.connections
 
     def admit(self, peer: str, opened: float) -> Visit | SentAway:
+        visit = self.admission.admit(peer, opened)
         self.changes.changed()
-        return self.admission.admit(peer, opened)
+        return visit
 
     def starved(self, error: OSError) -> None:
         raise AssertionError(error)

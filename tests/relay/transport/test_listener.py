@@ -71,12 +71,12 @@ async def test_callers_are_accepted_with_their_address(door: Door) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_one_turn_accepts_so_many_and_no_more(door: Door) -> None:
-    for _ in range(ACCEPTS_PER_TURN + 5):
+    for _ in range(ACCEPTS_PER_TURN + 3):
         door.call()
     door.listener.doRead()
     assert len(door.accepted) == ACCEPTS_PER_TURN
     door.listener.doRead()
-    assert len(door.accepted) == ACCEPTS_PER_TURN + 5
+    assert len(door.accepted) == ACCEPTS_PER_TURN + 3
 
 
 @pytest_twisted.ensureDeferred
