@@ -202,7 +202,7 @@ class RelayLimitsSection(Section):
     ] = None
     buffered: Annotated[
         int | None,
-        values.size(2**40),
+        values.size(2**36),
         about(
             "Bytes that wait for a slow peer, of all connections together; one has some 32 KiB at most. Beyond it no call "
             "begins, and Octopus is closed before it: outcome `buffered`, metric `relay_buffered_bytes`.",
