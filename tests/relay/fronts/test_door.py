@@ -3,6 +3,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -13,6 +14,7 @@ from identities import identity
 from tls_peer import FIN, RST, TlsPeer, client_side
 from wires import Held
 
+from relay.admission import Visit
 from relay.halibut.lines import SERVER_IDENTITY
 from relay.outcomes import Outcome, Refusal
 from relay.page import PAGE
@@ -78,6 +80,41 @@ async def test_beyond_the_limit_callers_are_closed_before_tls(step: Doorstep) ->
     step.house.admission.limits = RelayLimits()
     await step.street.call(step.address)
     assert step.house.inside == 1
+
+
+@pytest.mark.parametrize("how", ["silent", "waiting", "shaken"])
+@pytest_twisted.ensureDeferred
+async def test_a_stranger_makes_room_whatever_it_waits_for(how: str) -> None:
+    step = Doorstep(handshakes=1 if how == "waiting" else 1000, strangers=1)
+    if how == "silent":
+        first: Any = step.street.connect(step.address)
+        await step.inside(1)
+    elif how == "waiting":
+        (await step.street.call(step.address)).fin()
+        await step.inside(0)
+        first = await step.street.call(step.address, shakes=False)
+        await step.street.spin(lambda: step.loop.gate.delayed)
+    else:
+        first = await step.street.call(step.address)
+    before = len(step.refusals)
+    visit = step.house.admission.admit("192.0.2.9:1", 0.0)  # of a source that has none
+    assert isinstance(visit, Visit)
+    assert (step.refusals[before:], step.house.inside) == ([Refusal.STRANGERS], 1)
+    if how == "silent":
+        first.settimeout(5)
+        assert first.recv(1) == b""
+    else:
+        assert await step.street.ended(first) in (FIN, RST)
+    visit.departed()
+    await step.clean()
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_is_identified_makes_its_source_known(step: Doorstep) -> None:
+    await step.acquiring()
+    admission = step.house.admission
+    assert (admission.strangers, admission.known, admission.callers("production"), admission.exchanges) == (0, 1, 1, 1)
+    assert (len(step.loop.strangers), len(step.loop.poller)) == (1, 1)  # the door, and the caller
 
 
 # ---- callers that do not get that far -----------------------------------------------------------------------------------
