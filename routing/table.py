@@ -222,6 +222,7 @@ class Table:
     hosts: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
     subscriptions: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
     _by_name: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
+    _by_pin: Mapping[bytes, Machine] = field(init=False, repr=False, compare=False)  # of polling Tentacles
 
     def __post_init__(self) -> None:
         hosts = {machine.host: machine for machine in self.machines if machine.host}
@@ -229,6 +230,12 @@ class Table:
         polling = {machine.subscription: machine for machine in self.machines if machine.subscription and not machine.tentacle}
         object.__setattr__(self, "subscriptions", MappingProxyType(polling))
         object.__setattr__(self, "_by_name", {machine.name: machine for machine in self.machines})
+        pins = {pin.digest: machine for machine in reversed(list(polling.values())) for pin in machine.thumbprints}
+        object.__setattr__(self, "_by_pin", pins)
+
+    def polling_machine(self, der: bytes) -> Machine | None:
+        """The machine whose polling Tentacle has this certificate (DER); the first, where several have it."""
+        return self._by_pin.get(Thumbprint.of(der).digest) or self._by_pin.get(Thumbprint.of(der, "sha256").digest)
 
     def machine(self, name: str) -> Machine | None:
         return self._by_name.get(name)

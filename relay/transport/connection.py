@@ -26,9 +26,9 @@ from relay.clock import Timer
 from relay.transport.errors import HandshakeError, PeerClosedError, cause
 from relay.transport.interface import Link, Receiver
 from relay.transport.loop import Loop
+from relay.transport.openssl import RECORD, receive, send
 from relay.transport.poller import CLOSED, READ, WRITE
 
-RECORD: Final = 16 * 1024  # the most plaintext that one TLS record holds
 READS_PER_TURN: Final = 16  # records read from one connection before the others get their turn
 STALL: Final = 10.0  # seconds without progress, after which what is left to send is given up
 LINGER: Final = 2.0  # seconds, and
@@ -160,12 +160,12 @@ class TLSConnection:
             return
         if self._paused:  # the event was there before the pause
             return
-        receive, wanted = self._tls.recv, RECORD
+        tls, wanted = self._tls, RECORD
         for _ in range(READS_PER_TURN):
             left = self.pump_left
             wanted = left if 0 < left < RECORD else RECORD
             try:
-                data = receive(wanted)
+                data = receive(tls, wanted)
             except SSL.WantReadError:
                 return
             except SSL.WantWriteError:  # the answer to a key update has to go out first; until then, reading is no use
@@ -247,7 +247,7 @@ class TLSConnection:
             self._loop.buffered += len(data)
             return
         try:
-            sent = self._tls.send(data)
+            sent = send(self._tls, data)
         except SSL.Error:
             sent = 0  # what it is shows when _send tries again
         if sent == len(data):  # nearly always: asking here, and not in _send, buys a tenth of a stream's CPU

@@ -7,7 +7,8 @@ from fake_link import FakeLink
 from tls_peer import TlsPeer
 from wires import End, Wires
 
-from relay.transport.connection import READS_PER_TURN, RECORD
+from relay.transport.connection import READS_PER_TURN
+from relay.transport.openssl import RECORD
 
 SMALL = 8 * 1024
 DATA = bytes(range(256)) * 4096  # 1 MiB

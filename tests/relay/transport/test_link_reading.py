@@ -7,8 +7,9 @@ from clocked_reactor import real
 from tls_peer import RST, client_side
 from wires import Wires
 
-from relay.transport.connection import READS_PER_TURN, RECORD
+from relay.transport.connection import READS_PER_TURN
 from relay.transport.errors import PeerClosedError
+from relay.transport.openssl import RECORD
 
 VERSIONS = ("TLSv1.2", "TLSv1.3")
 LARGE = 1024 * 1024  # a socket buffer that holds many records

@@ -6,8 +6,8 @@ from changes import turns
 from tls_peer import RST, TlsPeer, client_side
 from wires import End, Wires
 
-from relay.transport.connection import RECORD
 from relay.transport.errors import PeerClosedError
+from relay.transport.openssl import RECORD
 
 VERSIONS = ("TLSv1.2", "TLSv1.3")
 SMALL = 8 * 1024  # a socket buffer that is soon full

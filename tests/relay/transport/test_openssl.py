@@ -1,0 +1,103 @@
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+from identities import identity
+from OpenSSL import SSL
+
+from relay.transport import connection, openssl
+from relay.transport.openssl import RECORD, Receive, Send, fast, slow
+
+Ways = tuple[Receive, Send]
+
+
+@pytest.fixture(params=[fast, slow])
+def ways(request) -> Ways:
+    return request.param()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[SSL.Connection, SSL.Connection]]:
+    shown = identity("tentacle")
+    server = SSL.Context(SSL.TLS_METHOD)
+    server.use_certificate(shown.certificate)
+    server.use_privatekey(shown.key)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        one, other = SSL.Connection(SSL.Context(SSL.TLS_METHOD), ours), SSL.Connection(server, theirs)
+        one.set_connect_state()
+        other.set_accept_state()
+        for sock in (ours, theirs):
+            sock.setblocking(False)
+        waiting = [one, other]
+        while waiting:
+            for each in list(waiting):
+                with contextlib.suppress(SSL.WantReadError):
+                    each.do_handshake()
+                    waiting.remove(each)
+        yield one, other
+
+
+def test_what_is_sent_is_received(ways, pair):
+    (receive, send), (one, other) = ways, pair
+    for data in (b"NEXT\r\n\r\n", bytes(RECORD), b"x"):
+        assert send(one, data) == len(data)
+        assert receive(other, RECORD) == data
+
+
+def test_no_more_than_is_asked_for(ways, pair):
+    (receive, send), (one, other) = ways, pair
+    send(one, b"0123456789")
+    assert [receive(other, 4), receive(other, RECORD)] == [b"0123", b"456789"]
+
+
+def test_never_more_than_a_record(pair):
+    """The buffer behind it is no longer."""
+    receive, send = fast()
+    one, other = pair
+    send(one, bytes(RECORD))
+    send(one, b"next")
+    assert [len(receive(other, 10 * RECORD)), len(receive(other, 10 * RECORD))] == [RECORD, 4]
+
+
+def test_nothing_there(ways, pair):
+    with pytest.raises(SSL.WantReadError):
+        ways[0](pair[0], RECORD)
+
+
+def test_no_room(ways, pair):
+    record = bytes(RECORD)
+
+    def fill() -> None:
+        for _ in range(10_000):
+            ways[1](pair[0], record)
+
+    with pytest.raises(SSL.WantWriteError):
+        fill()
+
+
+@pytest.mark.parametrize("politely", [True, False])
+def test_the_peer_is_gone(ways, pair, politely):
+    one, other = pair
+    if politely:
+        other.shutdown()
+    other.sock_shutdown(socket.SHUT_RDWR)
+    with pytest.raises(SSL.ZeroReturnError if politely else SSL.SysCallError):
+        ways[0](one, RECORD)
+
+
+def test_garbage_is_an_error(ways):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        tls = SSL.Connection(SSL.Context(SSL.TLS_METHOD), ours)
+        tls.set_connect_state()
+        theirs.sendall(b"no TLS at all, but long enough for a record's head")
+        with pytest.raises(SSL.Error):
+            ways[0](tls, RECORD)
+
+
+def test_the_fast_ones_are_used():
+    """pyOpenSSL as it is now has what they need."""
+    assert (connection.receive, connection.send) == (openssl.receive, openssl.send)
+    assert "fast" in connection.receive.__qualname__
