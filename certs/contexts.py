@@ -9,6 +9,7 @@ The rules (wire.md 1.2 to 1.8):
   identity.
 """
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
 from certs.errors import CertificateError
@@ -42,6 +43,15 @@ def client_context(identity: Identity) -> SSL.Context:
     context = _context(SSL.TLS_CLIENT_METHOD, identity)
     context.set_verify(SSL.VERIFY_NONE)
     return context
+
+
+def likeness(identity: Identity) -> tuple[object, ...]:
+    """What OpenSSL's verdict on an identity depends on, whose key and certificate belong together: of alike ones it takes all
+    or none. To try each of 10 000 would take a start some seconds.
+    """
+    key, certificate = identity.key, identity.certificate
+    curve = key.curve.name if isinstance(key, ec.EllipticCurvePrivateKey) else ""
+    return type(key), key.key_size, curve, certificate.version, certificate.signature_algorithm_oid
 
 
 def _context(method: int, identity: Identity) -> SSL.Context:

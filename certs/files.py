@@ -95,9 +95,25 @@ def private_folder(path: Path) -> None:
 def check_folder(path: Path) -> None:
     """Raises CertificateError unless `path` is a folder that only its owner may use."""
     try:
-        mode = path.stat().st_mode
+        _check_folder(path)
     except OSError as error:
         raise unusable(path, "look at this folder", error) from error
+
+
+def check_if_there(path: Path) -> bool:
+    """The same; False where nothing is there."""
+    try:
+        _check_folder(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise unusable(path, "look at it", error) from error
+    return True
+
+
+def _check_folder(path: Path) -> None:
+    """Raises OSError, too."""
+    mode = path.stat().st_mode
     if not stat.S_ISDIR(mode):
         raise CertificateError(f"{path}: not a folder. Private keys are kept here: name a folder.")
     if mode & _OTHERS:

@@ -21,7 +21,8 @@ _KEY_BITS = 2048
 _VALID = dt.timedelta(days=36525)
 # RFC 5280, appendix A.1: ub-common-name.
 _MAX_COMMON_NAME = 64
-_PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----.+?-----END \1-----", re.DOTALL)
+# Headers of an encrypted key may have single dashes in them.
+_PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----[^-]+(?:-[^-]+)*-----END \1-----")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from certs.errors import CertificateError, PasswordError
-from certs.files import Reading, check_folder, private_folder, read_private, unusable, write_private
+from certs.files import Reading, check_folder, check_if_there, private_folder, read_private, unusable, write_private
 from certs.identity import Identity
 from certs.passwords import PasswordSource
 from certs.pfx import read_pfx
@@ -197,21 +197,17 @@ def find(path: Path, name: str) -> Identity | None:
     """The identity in a file of the relay's own, None if it is not there. Raises CertificateError."""
     # Whoever may write to the folders could have put a key of their own there. And what is no folder holds no key ever.
     check_state(path.parent.parent)
-    if not _is_there(path.parent):
-        return None
-    check_folder(path.parent)
-    return existing(path, name) if _is_there(path) else None
+    data = read_private(path) if check_if_there(path.parent) else None
+    return None if data is None else _own(path, name, data)
 
 
 def check_state(folder: Path) -> None:
     """Raises CertificateError where a state folder is there and no identity in it can be used."""
-    if _is_there(folder):
-        check_folder(folder)
-        if _is_there(folder / RESTORING):
-            raise CertificateError(
-                f"{folder}: a restore was cut off in the middle, so identities of two sets may be in it. "
-                "Run 'relay-tentacle restore' with the same backup again."
-            )
+    if check_if_there(folder) and _is_there(folder / RESTORING):
+        raise CertificateError(
+            f"{folder}: a restore was cut off in the middle, so identities of two sets may be in it. "
+            "Run 'relay-tentacle restore' with the same backup again."
+        )
 
 
 def _is_there(path: Path) -> bool:
@@ -231,6 +227,10 @@ def existing(path: Path, name: str) -> Identity:
         raise CertificateError(
             f"{path}: was there a moment ago and is gone. Leave the state folder to the relay, and try again."
         )
+    return _own(path, name, data)
+
+
+def _own(path: Path, name: str, data: bytes) -> Identity:
     return _parsed(path, lambda: Identity.from_pem(name, data, known_good=True))
 
 

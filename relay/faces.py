@@ -9,7 +9,7 @@ from typing import Final
 
 from OpenSSL import SSL
 
-from certs.contexts import client_context, server_context
+from certs.contexts import client_context, likeness, server_context
 from certs.identity import Identity
 from certs.store import IdentityStore
 from relay.errors import StartError
@@ -128,10 +128,14 @@ class _Side:
     def __init__(self, make: Make, identities: Mapping[str, Identity], before: "_Side | None") -> None:
         self._contexts: dict[tuple[str, Make], SSL.Context] = {}
         self.identities: Final = dict(identities)
+        tried: set[tuple[object, ...]] = set()
         for name, identity in identities.items():
             known = before.identities.get(name) if before else None
             if before is None or known != identity:
-                make(identity)  # only to know now whether OpenSSL takes it
+                like = likeness(identity)
+                if like not in tried:
+                    make(identity)  # only to know now whether OpenSSL takes it
+                    tried.add(like)
                 continue
             self.identities[name] = known  # the same object: 10,000 of them are compared in no time, and kept once
             for key in ((name, server_context), (name, client_context)):

@@ -9,6 +9,14 @@ from relay.outcomes import NodeTrouble
 FailureKind = Literal["call", "refusal", "node", "tentacle"]
 
 
+class InUse(NamedTuple):
+    """A limit: its key in the configuration, how much of it is used, and what it is."""
+
+    key: str
+    used: int
+    limit: int
+
+
 class Load(NamedTuple):
     """connections: callers'. waiting: calls that wait for a connection to a Tentacle. back_connections: those to Tentacles.
 

@@ -30,7 +30,10 @@ class Outcome(Word):
     QUEUE_TIMEOUT = "queue-timeout"  # every connection to the Tentacle was busy for all of `ready`
     READY_TIMEOUT = "ready-timeout"  # it was not ready within `ready`
     NO_POLLER = "no-poller"  # the Tentacle polls the relay, and did not within `ready`
-    QUEUE_FULL = "queue-full"  # too many calls wait already for this polling Tentacle
+    QUEUE_FULL = "queue-full"  # `limits.waiting` calls wait already for this Tentacle
+    EXCHANGES = "exchanges"  # relay.limits.exchanges are under way
+    OCTOPUS_EXCHANGES = "octopus-exchanges"  # `limits.exchanges` of its octopus entry are
+    BUFFERED = "buffered"  # relay.limits.buffered bytes wait for slow peers
     DESCRIPTORS = "descriptors"  # the relay has no file descriptor left
     CALLER_LEFT = "caller-left"  # the caller closed before it sent a request
     CALLER_SILENT = "caller-silent"  # the Tentacle was ready, and no request came within `front_idle`
@@ -64,7 +67,11 @@ TROUBLE: Final = frozenset(Outcome) - SERVED - {
 class Refusal(Word):
     """Why a caller was turned away, or left, before it had an exchange. Each value is the word that operators see."""
 
-    CONNECTIONS = "connections"  # relay.limits.connections are open
+    CONNECTIONS = "connections"  # relay.limits.connections are open, and no stranger's among them
+    STRANGERS = "strangers"  # relay.limits.strangers are open: it was turned away, or made room
+    SOURCE_STRANGERS = "source-strangers"  # relay.limits.source_strangers of its address are
+    CALLERS = "callers"  # `limits.callers` of the machine are open
+    OCTOPUS_CALLERS = "octopus-callers"  # `limits.callers` of its octopus entry are
     NOT_TLS = "not-tls"
     MACHINE_CONNECTIONS = "machine-connections"  # `limits.connections` of a machine that is passed through are open
     HELLO_TIMEOUT = "hello-timeout"  # no ClientHello within relay.timeouts.client_hello

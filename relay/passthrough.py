@@ -8,6 +8,7 @@ import socket
 import time
 from typing import Final, Protocol
 
+from relay.admission import Visit
 from relay.clock import Clock, Timer
 from relay.faces import Faces
 from relay.fronts.passthrough import PassthroughFront, close_unread
@@ -26,9 +27,6 @@ class House(Protocol):
     @property
     def timeouts(self) -> RelayTimeouts:
         """Those in force."""
-
-    def departed(self) -> None:
-        """A connection that was admitted is closed."""
 
     def passed(self, passed: Passed) -> None:
         """A connection that was passed through is over."""
@@ -59,24 +57,24 @@ class PassthroughRoute:
 
     # ---- what doors and fronts ask and say --------------------------------------------------------------------------
 
-    def enter(self, sock: socket.socket, peer: str, opened: float) -> None:
-        """A caller whose ClientHello waits in the socket, which belongs to the route from now on. opened: when it came."""
-        most = self.machine.limits.connections
+    def enter(self, sock: socket.socket, visit: Visit) -> None:
+        """A caller whose ClientHello waits in the socket. Both belong to the route from now on."""
+        most, rules = self.machine.limits.connections, self.machine.rules
         if len(self._fronts) >= most:
-            close_unread(sock)
-            self._house.departed()
             detail = f"{most} connections to its Tentacle are open (limits.connections)"
-            self.refused(Refusal.MACHINE_CONNECTIONS, peer, detail)
-            return
-        rules = self.machine.rules
-        if not rules.takes("", host_of(peer)):
-            close_unread(sock)
-            self._house.departed()
-            self.refused(Refusal.NOT_ALLOWED, peer, f"no item of allow is for {host_of(peer)}{rules.where}")
-            return
-        front = PassthroughFront(self._loop, self, sock, peer, opened)
-        self._fronts.add(front)
-        front.start()
+            self._turn_away(sock, visit, Refusal.MACHINE_CONNECTIONS, detail)
+        elif not rules.takes("", host_of(visit.peer)):
+            detail = f"no item of allow is for {host_of(visit.peer)}{rules.where}"
+            self._turn_away(sock, visit, Refusal.NOT_ALLOWED, detail)
+        else:
+            front = PassthroughFront(self._loop, self, sock, visit)
+            self._fronts.add(front)
+            front.start()
+
+    def _turn_away(self, sock: socket.socket, visit: Visit, refusal: Refusal, detail: str) -> None:
+        close_unread(sock)
+        visit.departed()
+        self.refused(refusal, visit.peer, detail)
 
     def ended(self, front: PassthroughFront, passed: Passed) -> None:
         self._fronts.discard(front)
@@ -90,7 +88,6 @@ class PassthroughRoute:
             assert passed.outcome
             self.last_failure = Failure(time.time(), "call", passed.outcome, passed.detail, passed.peer)
         self._house.passed(passed)
-        self._house.departed()
 
     def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
         if refusal not in NOISE:

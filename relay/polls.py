@@ -59,7 +59,7 @@ class Owner(Protocol):
     def back(self, octopus: Octopus) -> Back:
         """Where the machine's Tentacle is had from."""
 
-    def ended(self, call: Call) -> None:
+    def poll_ended(self, call: Call) -> None:
         """An exchange is over."""
 
     def node_troubled(self, octopus: str, node: str, trouble: NodeTrouble, detail: str) -> None:
@@ -102,7 +102,7 @@ class Polls:
     # ---- what fronts say --------------------------------------------------------------------------------------------
 
     def ended(self, call: Call) -> None:
-        self._owner.ended(call)
+        self._owner.poll_ended(call)
 
     def poll_opened(self) -> None:
         self._house.poll_opened()

@@ -9,13 +9,15 @@ from relay.call import Call
 from relay.clock import Clock
 from relay.outcomes import TROUBLE, NodeTrouble, Outcome, Refusal
 from relay.passed import Passed
+from relay.refusals import RefusalLog
 
 _SHOWN: Final = 40  # unknown members in a line of the log, and characters of each
 _SIDES: Final = {Outcome.CALLER_BROKE: "caller", Outcome.TENTACLE_BROKE: "tentacle"}
 
 
 class Reports:
-    """Hears of everything once. Trouble of a kind is logged once in a while, and counted between (log.Repeats)."""
+    """Hears of everything once. Trouble of a kind is logged once in a while, and counted between (log.Repeats,
+    and refusals.RefusalLog)."""
 
     def __init__(self, clock: Clock, log: Log, access_log: AccessLog, metrics: Metrics) -> None:
         self._log = log
@@ -26,8 +28,17 @@ class Reports:
         self._polled: set[tuple[str, str, str]] = set()  # nodes that are known to be polled
         self._troubles = {trouble.value: 0 for trouble in NodeTrouble}
         metrics.counters("relay_node_troubles", "Connections to Octopus nodes that failed.", "reason", self._troubles)
-        self.tick = self._repeats.tick
-        self.summarise = self._repeats.summarise
+        self._refusals = RefusalLog(clock, log)
+
+    def tick(self) -> None:
+        """Sums up where it is time to; to be called now and then."""
+        self._repeats.tick()
+        self._refusals.tick()
+
+    def summarise(self) -> None:
+        """Says now what was counted and not said."""
+        self._repeats.summarise()
+        self._refusals.summarise()
 
     def starved(self, error: OSError) -> None:
         """There was no descriptor for a caller."""
@@ -67,11 +78,7 @@ class Reports:
     def refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
         """A caller was turned away, or left. machine: empty where nobody knows which one it came for."""
         self._metrics.refused(refusal)
-        host = peer.rpartition(":")[0]
-        self._repeats.say(
-            ("refused", refusal.value, machine, host), "caller refused", reason=refusal.value, machine=machine or None,
-            peer=peer, detail=detail,
-        )  # fmt: skip
+        self._refusals.say(refusal, machine, peer, detail)
 
     def node_polled(self, machine: str, octopus: str, node: str) -> None:
         """An Octopus node has accepted a connection. Said once, and again after trouble."""

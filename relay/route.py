@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from relay.admission import Visit
 from relay.backs.listening import ListeningBack
 from relay.backs.polling import PollingBack
 from relay.call import Call
@@ -29,8 +30,11 @@ from routing.table import Machine, Octopus
 class House(PollsHouse, Protocol):
     """What stands behind all routes."""
 
-    def departed(self) -> None:
-        """A connection that was admitted is closed."""
+    def begin(self, octopus: str) -> tuple[Outcome, str] | None:
+        """Counts one more exchange of a caller; what becomes of it instead, if it may not begin."""
+
+    def end(self, octopus: str) -> None:
+        """One that has begun is over."""
 
     def ended(self, call: Call) -> None:
         """An exchange is over."""
@@ -84,11 +88,12 @@ class Route:
 
     # ---- what doors and fronts ask and say --------------------------------------------------------------------------
 
-    def enter(self, sock: socket.socket, peer: str, opened: float) -> None:
-        """A caller whose ClientHello waits in the socket, which belongs to the route from now on. opened: when it came."""
-        front = ListeningFront(self, peer, opened)
+    def enter(self, sock: socket.socket, visit: Visit) -> None:
+        """A caller whose ClientHello waits in the socket. Both belong to the route from now on."""
+        front = ListeningFront(self, visit)
         front.link = link = TLSConnection(self._loop, sock, self._house.faces.server(self.machine.name), front)
-        link.closed = self._house.departed
+        link.closed = visit.departed
+        visit.leave, visit.stays = front.send_away, link.trusted
         self._fronts.add(front)
         link.accept()
 
@@ -102,7 +107,18 @@ class Route:
             back = self._backs[octopus.name] = ListeningBack(self._loop, self.machine, context)
         return back
 
+    def begin(self, octopus: Octopus) -> tuple[Outcome, str] | None:
+        """A caller's exchange; what becomes of it instead, if it may not begin."""
+        return self._house.begin(octopus.name)
+
     def ended(self, call: Call) -> None:
+        self._house.end(call.octopus)
+        self.poll_ended(call)
+
+    def not_begun(self, call: Call) -> None:
+        self.poll_ended(call)
+
+    def poll_ended(self, call: Call) -> None:
         if call.outcome in SERVED:
             self._served_at = call.ended
         elif call.outcome in TROUBLE:

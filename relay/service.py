@@ -13,9 +13,11 @@ from twisted.internet.defer import Deferred
 
 from certs.store import IdentityStore
 from relay.admin.access_log import AccessLog
+from relay.admin.limits import read_limits
 from relay.admin.log import Log
 from relay.admin.metrics import Metrics
 from relay.admin.readings import IN_FLIGHT
+from relay.admission import Admission
 from relay.backs.entrance import PollingEntrance
 from relay.backs.polling import PollingBack
 from relay.clock import Reactor, Timer
@@ -23,7 +25,7 @@ from relay.doors import BACK, SHARED, Doors
 from relay.errors import NoSuchNameError, StartError
 from relay.faces import Faces
 from relay.fronts.dials import DialGate
-from relay.load import Load, NodePolls
+from relay.load import InUse, Load, NodePolls
 from relay.outcomes import MACHINE_DRAINS, MACHINE_GONE, RELAY_DRAINS, Refusal
 from relay.reload import Changes, Follower, Step, compare
 from relay.reports import Reports
@@ -63,7 +65,6 @@ class RelayService:
         self._routes: dict[str, AnyRoute] = {}
         self._leaving: list[AnyRoute] = []  # removed by a reload, with calls in flight
         self._followers: list[Follower] = []
-        self._connections = 0
         self._open_polls = 0  # connections to nodes, until their descriptors are free
         self._timer: Timer | None = None
         self._empty: Deferred[None] | None = None
@@ -71,6 +72,8 @@ class RelayService:
         self._doors: Doors | None = None
         self._entrance: PollingEntrance | None = None
         self.table = table
+        self.admission = admission = Admission(table, lambda: self._loop.buffered if self._loop else 0, self._check_empty)
+        self.admit, self.begin, self.end = admission.admit, admission.begin, admission.end
         self.faces = Faces.read(table, store)
         self.started = 0.0
         self.draining = False
@@ -80,7 +83,8 @@ class RelayService:
 
     def start(self) -> None:
         """Opens every door, or none. Raises StartError."""
-        loop = Loop(self._reactor, self.table.relay.limits.handshakes)
+        limits = self.table.relay.limits
+        loop = Loop(self._reactor, limits.handshakes, limits.source_handshakes)
         doors = Doors(loop, self)
         try:
             plan = doors.prepare(self.table)
@@ -97,7 +101,7 @@ class RelayService:
         self._say_doors(self._routes)
         self.started = time.time()
         self._timer = self._reactor.callLater(CHECK_EVERY, self._check)
-        self._metrics.gauge("relay_connections", "Callers' connections that are open.", lambda: self._connections)
+        self._metrics.gauge("relay_connections", "Callers' connections that are open.", lambda: self.admission.connections)
         self._metrics.gauge("relay_exchanges_in_flight", IN_FLIGHT, self._in_flight)
         self._metrics.gauge("relay_back_connections", "Connections to Tentacles.", self._back_connections)
         self._metrics.gauge("relay_pollers", "Connections of polling Tentacles.", self._pollers)
@@ -106,6 +110,7 @@ class RelayService:
         self._metrics.counter(
             "relay_handshakes_delayed", "TLS handshakes with callers that had to wait.", lambda: loop.gate.delayed
         )
+        read_limits(self._metrics, self.admission)
         self._metrics.gauge("relay_handshakes_waiting", "Callers that wait for their handshake.", lambda: len(loop.gate))
 
     def _declare(self) -> None:
@@ -157,12 +162,6 @@ class RelayService:
     def hosts(self) -> Mapping[str, Machine]:
         return self.table.hosts
 
-    def admit(self) -> bool:
-        if self._connections >= self.table.relay.limits.connections:
-            return False
-        self._connections += 1
-        return True
-
     @property
     def entrance(self) -> PollingEntrance:
         assert self._entrance is not None
@@ -192,12 +191,8 @@ class RelayService:
         self._open_polls -= 1
         self._check_empty()
 
-    def departed(self) -> None:
-        self._connections -= 1
-        self._check_empty()
-
     def _check_empty(self) -> None:
-        if not self._connections and not self._open_polls and self._empty:
+        if not self.admission.connections and not self._open_polls and self._empty:
             self._reactor.callLater(0, self._emptied)  # its front has yet to hear of its end, and to say how the call ended
 
     def _emptied(self) -> None:
@@ -230,7 +225,8 @@ class RelayService:
         steps = self._prepare(table)
         moved = [name for name in changes.changed if _shown(self.table, self.faces, name) != _shown(table, faces, name)]
         faces_before, self.faces, self.table = self.faces, faces, table
-        self._loop.gate.pace(table.relay.limits.handshakes)
+        self.admission.follow(table)
+        self._loop.gate.pace(table.relay.limits.handshakes, table.relay.limits.source_handshakes)
         closed = self._take(changes, faces_before, now)
         self._declare()
         for step in steps:
@@ -352,7 +348,11 @@ class RelayService:
         """Of the whole relay: callers who have not said yet which machine they want, and what leaving() has, are in it."""
         waiting = sum(route.waiting for route in self._all_routes())
         back = self._back_connections()
-        return Load(self._connections, self._in_flight(), waiting, back, self._pollers(), self._polls())
+        return Load(self.admission.connections, self._in_flight(), waiting, back, self._pollers(), self._polls())
+
+    def limits(self) -> list[InUse]:
+        """How much of each is in use."""
+        return list(self.admission.in_use())
 
     def leaving(self) -> Iterator[tuple[Machine, Load]]:
         """Machines that reloads have removed, where somebody is still there."""
@@ -437,13 +437,13 @@ class RelayService:
     async def drain(self) -> None:
         """Lets the calls in flight end, for as long as ``relay.timeouts.drain`` says; new ones find the doors closed."""
         self.draining = True
-        self._log.info("draining", exchanges=self._in_flight(), connections=self._connections)
+        self._log.info("draining", exchanges=self._in_flight(), connections=self.admission.connections)
         if self._doors:
             self._doors.stop()
         for route in self._all_routes():
             route.drain(RELAY_DRAINS)
         self.entrance.drain()
-        if self._connections or self._open_polls:
+        if self.admission.connections or self._open_polls:
             empty = self._empty = Deferred()
             timer = self._reactor.callLater(self.timeouts.drain, self._emptied)
             await empty

@@ -12,7 +12,7 @@ from typing import Any
 
 from certs.thumbprint import Thumbprint, ThumbprintError
 from routing.entries import Declaration, Entry
-from routing.merging import WITHIN_READY, pins, relay_timeouts, timeouts
+from routing.merging import PARTS, WITHIN_READY, pins, relay_limits, relay_timeouts, timeouts
 from routing.mistakes import Mistake
 from routing.schema import MachineSection, OctopusSection, TimeoutsSection
 from routing.table import Timeouts
@@ -32,6 +32,7 @@ def check(declared: Declaration) -> Iterator[Mistake]:
     yield from _octopus_names(declared)
     yield from _same_tentacle(declared.machines)
     yield from _identities(declared)
+    yield from _relay_limits(declared)
     yield from _timeouts(declared)
 
 
@@ -199,6 +200,18 @@ def _ready_is_longest(entry: Entry[Any], section: TimeoutsSection, merged: Timeo
             if culprit in section.model_fields_set:
                 yield entry.mistake(("timeouts", culprit), problem, f"Make {name} less than ready.")
                 break
+
+
+def _relay_limits(declared: Declaration) -> Iterator[Mistake]:
+    section = declared.main.relay.limits
+    merged = relay_limits(section)
+    for part, whole in PARTS.items():
+        if getattr(merged, part) > getattr(merged, whole):
+            yield declared.document.mistake(
+                ("relay", "limits", part),
+                f"{part} is {getattr(merged, part)} and {whole} is {getattr(merged, whole)}, which must cover it",
+                f"Make {part} at most {whole}.",
+            )
 
 
 def _relay_timeouts(declared: Declaration) -> Iterator[Mistake]:

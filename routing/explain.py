@@ -11,13 +11,14 @@ from certs.thumbprint import Thumbprint
 from routing.addresses import Address, overlap
 from routing.decide import Denied, judge, machine_at
 from routing.explain_rules import ASK_FROM, Asked, Step, Verdict, elsewhere, judged
-from routing.table import Limits, Machine, Octopus, Place, Places, RelayLimits, RelayTimeouts, Table, Timeouts
+from routing.table import Limits, Machine, Octopus, OctopusLimits, Place, Places, RelayLimits, RelayTimeouts, Table, Timeouts
 from routing.units import show_duration, show_size
 
 _SEVERAL: Final = "several"
+_SIZES: Final = ("envelope", "buffered")  # the other limits are plain numbers
 _OF_PASSTHROUGH: Final = ("limits.connections", "timeouts.connect")  # a machine's settings that hold where it is passed through
 
-Source = Literal["machine", "defaults", "relay", "built-in", "derived"]
+Source = Literal["machine", "defaults", "octopus", "relay", "built-in", "derived"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Id
             return Explanation("unknown", "", None, None, tuple(steps))
         return Explanation("denied", found.reason, None, None, tuple(steps))
     if machine.passthrough:
-        return Explanation("allowed", "", machine, None, (*steps, *_passed_through(machine)), tuple(settings(table, machine)))
+        steps += _passed_through(machine)
+        return Explanation("allowed", "", machine, None, tuple(steps), tuple(settings(table, machine, None)))
     to_caller = identity(machine)
     steps.append(Step("identity", f"the caller sees {to_caller.text}", _place(machine, "identity")))
     verdict = judge(machine, caller, asked.source)
@@ -105,7 +107,7 @@ def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Id
     steps += _carried(machine, verdict, to_tentacle)
     if not (to_caller.usable and to_tentacle.usable):
         return Explanation("unknown", "", machine, verdict, tuple(steps))
-    return Explanation("allowed", "", machine, verdict, tuple(steps), tuple(settings(table, machine)))
+    return Explanation("allowed", "", machine, verdict, tuple(steps), tuple(settings(table, machine, verdict)))
 
 
 def _passed_through(machine: Machine) -> Iterator[Step]:
@@ -238,8 +240,8 @@ def _written(door: Address) -> str:
 # ---- limits and timeouts --------------------------------------------------------------------------------------------------
 
 
-def settings(table: Table, machine: Machine) -> Iterator[Setting]:
-    """What holds for the machine's calls, and where each of it comes from."""
+def settings(table: Table, machine: Machine, octopus: Octopus | None) -> Iterator[Setting]:
+    """What holds for the machine's calls of this Octopus, and where each of it comes from. None: it is passed through."""
     relay, defaults = (table.sections.get(name) for name in ("relay", "defaults"))
     own: list[tuple[Source, Places | None]] = [("machine", machine.places), ("defaults", defaults)]
     for setting in (
@@ -248,6 +250,8 @@ def settings(table: Table, machine: Machine) -> Iterator[Setting]:
     ):
         if not machine.passthrough or setting.name in _OF_PASSTHROUGH:
             yield setting
+    if octopus:
+        yield from _group("limits", octopus.limits, OctopusLimits(), [("octopus", octopus.places)], "octopus.")
     whole: list[tuple[Source, Places | None]] = [("relay", relay)]
     yield from _group("limits", table.relay.limits, RelayLimits(), whole, "relay.")
     yield from _group("timeouts", table.relay.timeouts, RelayTimeouts(), whole, "relay.")
@@ -264,5 +268,5 @@ def _group(
             if places and name in places.keys:
                 source, place = section, places.of(name)
                 break
-        shown = show_duration(value) if group == "timeouts" else show_size(value) if each.name == "envelope" else str(value)
+        shown = show_duration(value) if group == "timeouts" else show_size(value) if each.name in _SIZES else str(value)
         yield Setting(prefix + name, shown, source, place)

@@ -1,13 +1,12 @@
 """From a configuration file, and those that it includes, to a routing table, or to all of their mistakes."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from certs.passwords import PasswordFile
 from certs.store import Provisioned
 from routing import checks, door_checks, files, passthrough_checks, polling_checks, reading, rule_checks, yaml_lines
 from routing.entries import Declaration, Entry
-from routing.merging import given, limits, pins, relay_timeouts, timeouts
+from routing.merging import limits, octopus_limits, pins, relay_limits, relay_timeouts, timeouts
 from routing.mistakes import ConfigurationError, WrongValueError
 from routing.rule_merging import rules
 from routing.rules import Rules
@@ -86,7 +85,9 @@ def _add_machines(declared: Declaration, path: Path, bounds: files.Bounds) -> No
 def _table(declared: Declaration) -> Table:
     folder = declared.document.file.absolute().parent
     main = declared.main
-    octopus = {entry.section.name: _octopus(entry, folder) for entry in declared.octopus}
+    relay = _relay(main, folder)
+    entries = len(declared.octopus)
+    octopus = {entry.section.name: _octopus(entry, folder, relay.limits, entries) for entry in declared.octopus}
     back = main.back.listen if "listen" in main.back.model_fields_set else None
     sections = {
         name: declared.entry(name, section).places
@@ -95,7 +96,7 @@ def _table(declared: Declaration) -> Table:
     }
     shared = rules(main.defaults, sections.get("defaults", NOWHERE), main.relay.name, main.relay.contact)
     return Table(
-        relay=_relay(main, folder),
+        relay=relay,
         octopus=tuple(octopus.values()),
         machines=tuple(_machine(main, entry, octopus, folder, shared) for entry in declared.machines),
         source=declared.document.file,
@@ -108,7 +109,7 @@ def _table(declared: Declaration) -> Table:
     )
 
 
-def _octopus(entry: Entry[OctopusSection], folder: Path) -> Octopus:
+def _octopus(entry: Entry[OctopusSection], folder: Path, limits: RelayLimits, entries: int) -> Octopus:
     section = entry.section
     proxy = section.proxy
     return Octopus(
@@ -118,6 +119,7 @@ def _octopus(entry: Entry[OctopusSection], folder: Path) -> Octopus:
         nodes=section.nodes,
         node_connections=section.node_connections or NODE_CONNECTIONS,
         proxy=HttpProxy(proxy, folder / section.proxy_credentials if section.proxy_credentials else None) if proxy else None,
+        limits=octopus_limits(limits, section.limits, entries),
         places=entry.places,
     )
 
@@ -129,7 +131,7 @@ def _relay(configuration: Configuration, folder: Path) -> Relay:
         state=folder / relay.state,
         access_log=None if relay.access_log == Path("-") else folder / relay.access_log,
         log_level=relay.log_level,
-        limits=replace(RelayLimits(), **given(relay.limits)),
+        limits=relay_limits(relay.limits),
         timeouts=relay_timeouts(relay.timeouts),
     )
 

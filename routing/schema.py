@@ -61,9 +61,18 @@ class LimitsSection(Section):
         int | None,
         values.count(10_000),
         about(
-            "Calls that wait at once for a connection of a polling Tentacle. The next one is closed before the call: outcome "
-            "`queue-full`, metric `relay_machine_waiting`.",
+            "Calls that wait at once for a connection to its Tentacle, for each octopus entry. The next one is closed before "
+            "the call: outcome `queue-full`, metric `relay_machine_waiting`.",
             default=Limits().waiting,
+        ),
+    ] = None
+    callers: Annotated[
+        int | None,
+        values.count(1_000_000),
+        about(
+            "Octopus's connections for this machine at once: those that are identified. The next one is closed before the "
+            "call: refusal `callers`, metric `relay_machine_connections`.",
+            default=Limits().callers,
         ),
     ] = None
 
@@ -123,9 +132,36 @@ class RelayLimitsSection(Section):
         int | None,
         values.count(1_000_000),
         about(
-            "Callers at once, polling Tentacles among them. The next one is closed before TLS: "
-            "refusal `connections`, metric `relay_connections`.",
+            "Callers at once, polling Tentacles among them. The next one takes the place of a stranger (see `strangers`), or "
+            "is closed before TLS: refusal `connections`, metric `relay_connections`.",
             default=RelayLimits().connections,
+        ),
+    ] = None
+    exchanges: Annotated[
+        int | None,
+        values.count(1_000_000),
+        about(
+            "Calls of Octopus servers that dial the relay, at once, those that wait for a Tentacle among them. The next one is "
+            "closed before the call: outcome `exchanges`, metric `relay_exchanges_in_flight`.",
+            default=RelayLimits().exchanges,
+        ),
+    ] = None
+    strangers: Annotated[
+        int | None,
+        values.count(1_000_000),
+        about(
+            "Callers at once who have not been identified yet; the rest of `connections` is for those who have. The next one "
+            "takes the place of the oldest of the source address with most of them, unless that is its own: refusal "
+            "`strangers`, metric `relay_strangers`.",
+            default=RelayLimits().strangers,
+        ),
+    ] = None
+    source_strangers: Annotated[
+        int | None,
+        values.count(1_000_000),
+        about(
+            "The same of one source address (of IPv6: one /64). The next one is closed before TLS: refusal `source-strangers`.",
+            default=RelayLimits().source_strangers,
         ),
     ] = None
     handshakes: Annotated[
@@ -133,9 +169,27 @@ class RelayLimitsSection(Section):
         values.count(1_000_000),
         about(
             "TLS handshakes with callers that are started per second, no more than a tenth of a second's worth at once. The "
-            "next caller waits; where 256 wait, no more are accepted: metrics `relay_handshakes_delayed_total`, "
+            "next caller waits; source addresses take turns: metrics `relay_handshakes_delayed_total`, "
             "`relay_handshakes_waiting`.",
             default=RelayLimits().handshakes,
+        ),
+    ] = None
+    source_handshakes: Annotated[
+        int | None,
+        values.count(1_000_000),
+        about(
+            "The same of one source address from which nobody has been identified since the start. The next caller waits: "
+            "the same metrics.",
+            default=RelayLimits().source_handshakes,
+        ),
+    ] = None
+    buffered: Annotated[
+        int | None,
+        values.size(2**36),
+        about(
+            "Bytes that wait for a slow peer, of all connections together; one has some 32 KiB at most. Beyond it no call "
+            "begins, and Octopus is closed before it: outcome `buffered`, metric `relay_buffered_bytes`.",
+            default=show_size(RelayLimits().buffered),
         ),
     ] = None
 
@@ -205,6 +259,29 @@ _IdentityPassword = Annotated[
 ]
 
 
+class OctopusLimitsSection(Section):
+    callers: Annotated[
+        int | None,
+        values.count(1_000_000),
+        about(
+            "Its connections at once, of all machines: those that are identified. The next one is closed before the call: "
+            "refusal `octopus-callers`, metric `relay_octopus_connections`. Left out: `relay.limits.connections`, or nine "
+            "tenths of it where there are several entries.",
+            8000,
+        ),
+    ] = None
+    exchanges: Annotated[
+        int | None,
+        values.count(1_000_000),
+        about(
+            "Its calls at once, where it dials the relay, those that wait for a Tentacle among them. The next one is closed "
+            "before the call: outcome `octopus-exchanges`, metric `relay_octopus_exchanges_in_flight`. Left out: "
+            "`relay.limits.exchanges`, or nine tenths of it where there are several entries.",
+            2000,
+        ),
+    ] = None
+
+
 class OctopusSection(Section):
     model_config = ConfigDict(json_schema_extra=_PINNED)
 
@@ -256,6 +333,7 @@ class OctopusSection(Section):
             "A file with one line, `user:password`, for the proxy. Others may not use it (`chmod 600`).", "proxy.credentials"
         ),
     ] = None
+    limits: Annotated[OctopusLimitsSection, about("Of this Octopus.", absent=OctopusLimitsSection())]
 
 
 class BackSection(Section):

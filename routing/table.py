@@ -41,20 +41,40 @@ class Limits:
     """Of one machine.
 
     connections: to its Tentacle at once, for each octopus entry; from a polling one, for all of them. envelope: bytes of one
-    envelope when inflated. waiting: calls that wait at once for a polling Tentacle's connections.
+    envelope when inflated. waiting: calls of each octopus entry that wait at once for one of those connections. callers: those
+    who are identified, at once.
     """
 
     connections: int = 10
     envelope: int = 256 * 1024 * 1024
     waiting: int = 256
+    callers: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class RelayLimits:
-    """Of the whole relay. connections: callers at once. handshakes: TLS handshakes with callers started per second."""
+    """Of the whole relay.
+
+    connections: callers at once. exchanges: of callers, at once, those that wait among them. strangers: callers at once who
+    have not been identified; source_strangers: of one source address. handshakes: TLS handshakes with callers started per
+    second; source_handshakes: of one source address that nobody was identified from. buffered: bytes that wait for their peer.
+    """
 
     connections: int = 10_000
+    exchanges: int = 5000
+    strangers: int = 5000
+    source_strangers: int = 2000
     handshakes: int = 1000
+    source_handshakes: int = 50
+    buffered: int = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class OctopusLimits:
+    """Of one Octopus. callers: identified ones, at once. exchanges: of those, at once, those that wait among them."""
+
+    callers: int = 10_000
+    exchanges: int = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +154,7 @@ class Octopus:
     nodes: tuple[Address, ...] = ()
     node_connections: int = NODE_CONNECTIONS
     proxy: HttpProxy | None = None
+    limits: OctopusLimits = field(default=OctopusLimits(), compare=False)  # no reason to make anything anew in a reload
     places: Places = field(default=NOWHERE, compare=False, repr=False)
 
 

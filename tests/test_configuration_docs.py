@@ -1,6 +1,7 @@
 """docs/configuration.md says what is so: every key, default, range and word."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -81,11 +82,9 @@ def test_it_has_the_table_of_every_section_once() -> None:
 
 def test_the_tables_have_every_limit_with_its_default() -> None:
     limits = {
-        "machines[].limits.connections": str(Limits().connections),
-        "machines[].limits.envelope": show_size(Limits().envelope),
-        "machines[].limits.waiting": str(Limits().waiting),
-        "relay.limits.connections": str(RelayLimits().connections),
-        "relay.limits.handshakes": str(RelayLimits().handshakes),
+        f"{place}.{name}": show_size(value) if name in ("envelope", "buffered") else str(value)
+        for place, held in (("machines[].limits", Limits()), ("relay.limits", RelayLimits()))
+        for name, value in asdict(held).items()
     }
     limits |= {f"machines[].timeouts.{name}": show_duration(getattr(Timeouts(), name)) for name in Timeouts.__slots__}
     limits |= {f"relay.timeouts.{name}": show_duration(getattr(RelayTimeouts(), name)) for name in RelayTimeouts.__slots__}
@@ -99,18 +98,23 @@ def test_the_ranges_are_the_ranges(tmp_path: Path) -> None:
     shapes = {
         "machines[].limits": (machine % "limits: {%s: %s}", ""),
         "machines[].timeouts": (machine % "timeouts: {ready: 59s, %s: %s}", ""),
-        "relay.limits": (machine % "", ", limits: {%s: %s}"),
+        "relay.limits": (machine % "", ", limits: {connections: 1000000, strangers: 1000000, handshakes: 1000000, %s: %s}"),
         "relay.timeouts": (machine % "", ", timeouts: {identify: 1m, %s: %s}"),
     }
     ranges = [(place, key, *values.removesuffix(" bytes").split(" to ")) for place in RANGED for key, values, _ in rows(place)]
     ranges.remove(("machines[].timeouts", "ready", "more than 0s, less than 60s"))
-    assert len(ranges) == 12
+    assert len(ranges) == 18
     for place, key, least, most in ranges:
         in_machine, in_relay = shapes[place]
         for value, fine in [(least, True), (most, True), (below(least), False), (above(most), False)]:
             machines = in_machine % (key, value) if "%s" in in_machine else in_machine
             relay = in_relay % (key, value) if in_relay else ""
             relay = relay.replace("identify: 1m, identify", "identify")
+            for whole in ("connections", "strangers", "handshakes"):
+                if (place, key) == ("relay.limits", whole):
+                    relay = f", limits: {{{key}: {value}}}"
+            if (place, key, value) == ("relay.limits", "strangers", most):
+                relay = relay.replace("{", "{connections: 1000000, ")
             if (place, key) == ("relay.timeouts", "identify"):
                 relay = relay.replace("{", "{client_hello: 1ms, ")
             if key in ("connect", "prove") and value == most:

@@ -112,9 +112,10 @@ class _Reports:
 def steps() -> list[Step]:
     """All of them."""
     reports, codecs, backs_own = _Reports(), _Codecs(), _Codecs()
-    machine = declared()
+    table = declared()
+    [machine] = table.machines
     _, loop = new_loop()
-    caller = Caller(loop, machine, Tentacle(loop, machine), reports.ended)
+    caller = Caller(loop, table, Tentacle(loop, machine), reports.ended)
     assert reports.call.outcome, "the first call has ended"
     tentacle = Tentacle(loop, machine)
     lessee = Lessee(loop, tentacle)

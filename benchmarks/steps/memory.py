@@ -8,6 +8,7 @@ from unittest import mock
 
 from benchmarks.messages import REQUEST, RESPONSE
 from certs.identity import Identity
+from relay.admission import Admission, Visit
 from relay.backs.listening import ListeningBack
 from relay.call import Call
 from relay.clock import Clock
@@ -19,7 +20,7 @@ from relay.outcomes import Outcome, Refusal
 from relay.transport.interface import Link, Receiver
 from relay.transport.loop import Loop
 from routing.load import load
-from routing.table import Machine, Octopus
+from routing.table import Machine, Octopus, Table
 
 OCTOPUS: Final = Identity.new("octopus", "Octopus Portal")
 TENTACLE: Final = Identity.new("tentacle", "Octopus Tentacle")
@@ -28,7 +29,7 @@ ANSWERED: Final = RESPONSE.read_bytes()
 _PEER: Final = "192.0.2.1:50000"
 
 
-def declared() -> Machine:
+def declared() -> Table:
     """A machine, by a configuration like any other."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "relay.yaml"
@@ -37,7 +38,7 @@ def declared() -> Machine:
             f"octopus: [{{name: bench, thumbprint: '{OCTOPUS.thumbprint}'}}]\n"
             f"machines: [{{name: web0, tentacle: 'https://127.0.0.1', thumbprint: '{TENTACLE.thumbprint}', port: 11001}}]\n"
         )
-        return load(file).machines[0]
+        return load(file)
 
 
 class MemoryLink:
@@ -146,12 +147,15 @@ class Lessee:
 class Caller:
     """A front and its caller, who calls the Tentacle. ended: told of each call."""
 
-    def __init__(self, loop: Loop, machine: Machine, tentacle: Tentacle, ended: Callable[[Call], None]) -> None:
-        self.machine = machine
+    def __init__(self, loop: Loop, table: Table, tentacle: Tentacle, ended: Callable[[Call], None]) -> None:
+        self.machine = table.machines[0]
         self.clock: Clock = loop.reactor
-        self.ended = ended
+        self._ended = ended
         self._tentacle = tentacle
-        self.front = ListeningFront(self, _PEER, self.clock.seconds())
+        self._admission = Admission(table, lambda: 0, lambda: None)
+        visit = self._admission.admit(_PEER, self.clock.seconds())
+        assert isinstance(visit, Visit)
+        self.front = ListeningFront(self, visit)
         self.front.link = self.link = MemoryLink(OCTOPUS.der)
         self.front.connectionMade()
         self.front.dataReceived(lines.PREAMBLE)
@@ -172,6 +176,16 @@ class Caller:
 
     def back(self, octopus: Octopus) -> Back:
         return self._tentacle.back
+
+    def begin(self, octopus: Octopus) -> tuple[Outcome, str] | None:
+        return self._admission.begin(octopus.name)
+
+    def ended(self, call: Call) -> None:
+        self._admission.end(call.octopus)
+        self._ended(call)
+
+    def not_begun(self, call: Call) -> None:
+        raise AssertionError(call.detail)
 
     def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
         raise AssertionError(detail)

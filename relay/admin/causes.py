@@ -61,8 +61,20 @@ CAUSES: Final[dict[Outcome | Refusal | NodeTrouble, Cause]] = {
         "Start the Tentacle service; see that it polls back.listen, and trusts the thumbprint there (`machines NAME`).",
     ),
     Outcome.QUEUE_FULL: Cause(
-        "too many calls waited already for the polling Tentacle (limits.waiting)",
-        "Give the Tentacle more polling connections, or find out which calls take so long.",
+        "too many calls waited already for the Tentacle (limits.waiting)",
+        "Raise limits.connections of this machine, give a polling Tentacle more connections, or find out which calls take so "
+        "long.",
+    ),
+    Outcome.EXCHANGES: Cause(
+        "too many calls were under way (relay.limits.exchanges)", "Find out which calls take so long (`status`), or raise it."
+    ),
+    Outcome.OCTOPUS_EXCHANGES: Cause(
+        "too many calls of this Octopus were under way (limits.exchanges of its entry)",
+        "Find out which calls take so long (`status`), or raise it.",
+    ),
+    Outcome.BUFFERED: Cause(
+        "too many bytes waited for peers that take none (relay.limits.buffered)",
+        "See the network to Octopus and the Tentacles, or raise it if there is memory.",
     ),
     Outcome.DESCRIPTORS: Cause(
         "the relay has no file descriptor left",
@@ -90,6 +102,22 @@ CAUSES: Final[dict[Outcome | Refusal | NodeTrouble, Cause]] = {
     Refusal.MACHINE_CONNECTIONS: Cause(
         "a caller was closed: limits.connections of the machine, which is passed through, were open",
         "Raise limits.connections of this machine.",
+    ),
+    Refusal.STRANGERS: Cause(
+        "a caller was closed: relay.limits.strangers were there who had not said who they are",
+        "The log names their addresses: keep them out with a firewall. If they are yours, raise the limit.",
+    ),
+    Refusal.SOURCE_STRANGERS: Cause(
+        "a caller was closed: relay.limits.source_strangers of its address were there who had not said who they are",
+        "Find out what connects from there. If it is yours, raise the limit.",
+    ),
+    Refusal.CALLERS: Cause(
+        "a caller was closed: limits.callers of the machine were there",
+        "Find out what keeps them open in Octopus, or raise it.",
+    ),
+    Refusal.OCTOPUS_CALLERS: Cause(
+        "a caller was closed: limits.callers of its octopus entry were there",
+        "Find out what keeps them open in Octopus, or raise it.",
     ),
     Refusal.NOT_TLS: Cause("a caller did not speak TLS", "Nothing, unless it is Octopus: then see what stands in between."),
     Refusal.HELLO_TIMEOUT: Cause("a caller connected and began no TLS", "Nothing, if it is a load balancer's probe."),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from relay.load import FailureKind, Load, NodePolls
+from relay.load import FailureKind, InUse, Load, NodePolls
 from relay.outcomes import NodeTrouble, Outcome, Refusal
 from routing.table import Machine, Table
 
@@ -52,6 +52,9 @@ class Controls(Protocol):
 
     def totals(self) -> Load:
         """Of the whole relay, machines that are leaving included."""
+
+    def limits(self) -> list[InUse]:
+        """How much of each is in use."""
 
     def leaving(self) -> Iterator[tuple[Machine, Load]]:
         """Machines that reloads have removed, where somebody is still there."""

@@ -94,7 +94,7 @@ class AdminPages:
                 caller.setblocking(False)
                 self._reactor.adoptStreamConnection(caller.fileno(), family, self._factory)
 
-        self._listener = Listener(self._reactor, sock, accepted, lambda: False, self._starved)
+        self._listener = Listener(self._reactor, sock, accepted, self._starved)
         if not _loopback(address):
             self._log.warning("admin.listen is open to other hosts: whoever reaches it reads the metrics", address=str(address))
         self._log.info("admin pages open", address=str(address))

@@ -40,7 +40,8 @@ class Status:
         yield from _joined(self._machines(table.machines, totals))
         yield '],"leaving":['
         yield from _joined(self._leaving())
-        yield f'],"totals":{json.dumps(totals | self._controls.totals()._asdict())}}}'
+        limits = [limit._asdict() for limit in self._controls.limits()]
+        yield f'],"totals":{json.dumps(totals | self._controls.totals()._asdict())},"limits":{json.dumps(limits)}}}'
 
     def of_machine(self, name: str) -> dict[str, Any]:
         """Everything about one. Raises NoSuchNameError."""
@@ -53,6 +54,7 @@ class Status:
         details = {
             "thumbprints": [str(thumbprint) for thumbprint in machine.thumbprints],
             "declared": str(machine.places.of("name")),
+            "limits": {key: getattr(machine.limits, key) for key in ("callers", "connections", "waiting")},
             "exchanges": {outcome.value: count for outcome, count in numbers if count},
             "passthrough_connections": {outcome.value: count for outcome, count in passed if count},
             "request_bytes": counts.request_bytes,

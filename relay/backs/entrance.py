@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from OpenSSL import SSL
 
 from certs.thumbprint import Thumbprint
+from relay.admission import Visit
 from relay.backs.poller import PollerConnection
 from relay.backs.polling import PollingBack
 from relay.outcomes import RELAY_DRAINS, Refusal, SentAway
@@ -24,9 +25,6 @@ _NOBODY: Final = ""  # the machine of whoever has not said yet what it is
 
 class House(Protocol):
     """What stands behind the entrance: it counts, and it knows the subscriptions."""
-
-    def departed(self) -> None:
-        """A connection that was admitted is closed."""
 
     def poller_refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
         """A caller was turned away, or left. machine: empty where it is not known."""
@@ -45,7 +43,7 @@ class PollingEntrance:
         self._loop = loop
         self._context = context
         self._house = house
-        self._callers: set[PollerConnection] = set()  # until they are identified
+        self._callers: dict[PollerConnection, Visit] = {}  # until they are identified
         self.barred: SentAway | None = None
         """Why whoever comes is sent away, while that is so."""
 
@@ -53,12 +51,13 @@ class PollingEntrance:
         """How many have not been identified yet."""
         return len(self._callers)
 
-    def enter(self, sock: socket.socket, peer: str, opened: float) -> None:
-        """A caller whose ClientHello waits in the socket, which belongs to the entrance from now on. opened: when it came."""
-        connection = PollerConnection(self._loop.reactor, self, peer, opened)
+    def enter(self, sock: socket.socket, visit: Visit) -> None:
+        """A caller whose ClientHello waits in the socket. Both belong to the entrance from now on."""
+        connection = PollerConnection(self._loop.reactor, self, visit.peer, visit.opened)
         connection.link = link = TLSConnection(self._loop, sock, self._context(), connection)
-        link.closed = self._house.departed
-        self._callers.add(connection)
+        link.closed = visit.departed
+        visit.leave, visit.stays = lambda why: self._send_away(connection, why), link.trusted
+        self._callers[connection] = visit
         link.accept()
 
     # ---- what connections ask and say -------------------------------------------------------------------------------
@@ -83,6 +82,7 @@ class PollingEntrance:
         if refusal := back.refusal():
             self._turn_away(connection, refusal[0], machine.name, f"{subscription}: {refusal[1]}")
             return None
+        self._callers[connection].trusted()
         return back
 
     def _turn_away(self, connection: PollerConnection, refusal: Refusal, machine: str, detail: str) -> None:
@@ -95,7 +95,13 @@ class PollingEntrance:
         self._house.poller_refused(refusal, machine.name if machine else _NOBODY, peer, detail)
 
     def left(self, connection: PollerConnection) -> None:
-        self._callers.discard(connection)
+        self._callers.pop(connection, None)
+
+    @staticmethod
+    def _send_away(connection: PollerConnection, why: SentAway) -> None:
+        """It is a stranger, and makes room, at once."""
+        connection.refuse(why.refusal, why.detail)
+        connection.link.abortConnection()
 
     # ---- time, and the end ------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 Rules:
 1. An idle connection is proved with NEXT and PROCEED before each exchange; one that does not answer is replaced by another,
    or by a dial, within the same call (wire.md 11.4: no request byte has left).
-2. At most ``limits.connections`` at once. Callers beyond that wait in order, no longer than their deadline.
+2. At most ``limits.connections`` at once. Callers beyond that wait in order, no longer than their deadline, and no more than
+   ``limits.waiting`` at once do.
 3. A connection that was ready and got no request is closed, never pooled: its Tentacle takes nothing but a request.
 4. One that is idle longer than ``back_idle`` is closed with END; one that says anything while idle is dropped on sight.
 """
@@ -91,7 +92,9 @@ class ListeningBack:
 
     def acquire(self, call: Call, deadline: float, holder: LeaseHolder, again: bool = False) -> ListeningLease:
         lease = ListeningLease(self, call, deadline, holder)
-        if (self._queue and not again) or not self._serve(lease):
+        if not again and len(self._queue) >= self._machine.limits.waiting:
+            lease.timer = self._loop.reactor.callLater(0, self._refuse, lease)
+        elif (self._queue and not again) or not self._serve(lease):
             (self._queue.appendleft if again else self._queue.append)(lease)
             self._watch_deadline(lease)
         return lease
@@ -129,6 +132,10 @@ class ListeningBack:
         if lease.timer is None:
             reactor = self._loop.reactor
             lease.timer = reactor.callLater(max(0.0, lease.deadline - reactor.seconds()), self._late, lease)
+
+    def _refuse(self, lease: ListeningLease) -> None:
+        lease.timer = None
+        lease.holder.lease_failed(Outcome.QUEUE_FULL, f"{self._machine.limits.waiting} calls wait for this Tentacle")
 
     def _late(self, lease: ListeningLease) -> None:
         """Its deadline has come and it is not ready."""

@@ -1,6 +1,7 @@
 """``relay-tentacle status``: how the running relay and its machines are."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,6 +68,8 @@ def _print_all(answer: dict[str, Any]) -> None:
         f"connections to Tentacles: {totals['back_connections']}, pollers among them: {totals['pollers']}, "
         f"polls of Octopus: {totals['polls']}"
     )
+    for line in _limits(answer["limits"]):
+        click.echo(line)
     click.echo()
     rows = [_row(machine, relay["draining"]) for machine in answer["machines"]]
     rows += [_leaving(machine) for machine in answer["leaving"]]
@@ -76,6 +79,16 @@ def _print_all(answer: dict[str, Any]) -> None:
         click.echo(f"{machine['name']}: {_node(node)}")
     if len(troubled) > _SHOWN:
         click.echo(f"and {len(troubled) - _SHOWN} more nodes that are not polled as they should be")
+
+
+def _limits(limits: list[dict[str, Any]]) -> Iterator[str]:
+    """A line for the relay, and one for each octopus entry: how much of each limit is in use."""
+    groups: dict[str, list[str]] = {}
+    for each in limits:
+        owner, _, key = each["key"].partition(".limits.")
+        groups.setdefault(owner, []).append(f"{key} {each['used']} of {each['limit']}")
+    for owner, some in groups.items():
+        yield f"limits of {owner}: {', '.join(some)}"
 
 
 def _reload(last: dict[str, Any] | None) -> str:
@@ -127,6 +140,7 @@ def _print_machine(machine: dict[str, Any], draining: bool) -> None:
         ),
         ("connections to the Tentacle", _back(machine)),
         *(("polls", _node(node)) for node in machine["nodes"]),
+        ("limits", ", ".join(f"{key}: {limit}" for key, limit in machine["limits"].items())),
         (
             "connections ended" if passthrough else "calls since the start",
             f"{numbers or 'none'}; {machine['request_bytes']} bytes there, {machine['reply_bytes']} back",

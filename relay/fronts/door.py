@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from relay.admission import Visit
 from relay.outcomes import RELAY_DRAINS, Refusal, SentAway
 from relay.transport.arrival import HELLO_CLOSED, HELLO_LATE, Arrival
 from relay.transport.clienthello import LARGEST, ClientHello
@@ -15,7 +16,6 @@ from relay.transport.loop import Loop
 from routing.addresses import Address
 from routing.table import RelayTimeouts
 
-GATE_FULL: Final = 256  # callers that wait for their handshake, beyond which no more are accepted
 _REASONS: Final = {HELLO_LATE: Refusal.HELLO_TIMEOUT, HELLO_CLOSED: Refusal.LEFT_EARLY}
 
 
@@ -25,8 +25,11 @@ class Route(Protocol):
     barred: SentAway | None
     """Why whoever comes is sent away, while that is so."""
 
-    def enter(self, sock: socket.socket, peer: str, opened: float) -> None:
-        """A caller whose ClientHello waits in the socket, which belongs to the route from now on. opened: when it came."""
+    def enter(self, sock: socket.socket, visit: Visit) -> None:
+        """A caller whose ClientHello waits in the socket. Both belong to the route from now on: it says visit.trusted() or
+        visit.identified() when it knows who that is, visit.departed() when the socket is closed, and sets visit.leave
+        and visit.stays.
+        """
 
     def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
         """A caller was turned away."""
@@ -39,11 +42,8 @@ class House(Protocol):
     def timeouts(self) -> RelayTimeouts:
         """Those in force."""
 
-    def admit(self) -> bool:
-        """Counts one more caller's connection; False where there are too many."""
-
-    def departed(self) -> None:
-        """A connection that was admitted is closed."""
+    def admit(self, peer: str, opened: float) -> Visit | SentAway:
+        """Counts one more caller's connection; why it is to be closed, where there are too many."""
 
     def starved(self, error: OSError) -> None:
         """There was no descriptor for a caller; accepting pauses."""
@@ -59,8 +59,7 @@ Guide = Callable[[ClientHello], Route | SentAway]
 @dataclass(frozen=True, slots=True)
 class _Visitor:
     sock: socket.socket
-    peer: str
-    opened: float
+    visit: Visit
 
 
 class Door:
@@ -71,7 +70,7 @@ class Door:
         self._loop = loop
         self._house = house
         self._arrivals: dict[Arrival, _Visitor] = {}  # until their handshake begins
-        self._listener = Listener(loop.reactor, sock, self._accepted, self._busy, house.starved)
+        self._listener = Listener(loop.reactor, sock, self._accepted, house.starved, loop.strangers)
         self.socket = sock
         self.asked = asked
         self.lead(machine, guide)
@@ -93,51 +92,49 @@ class Door:
 
     # ---- coming in --------------------------------------------------------------------------------------------------
 
-    def _busy(self) -> bool:
-        return len(self._loop.gate) >= GATE_FULL
-
     def _accepted(self, sock: socket.socket, peer: str) -> None:
-        house = self._house
-        if not house.admit():
+        visit = self._house.admit(peer, self._loop.reactor.seconds())
+        if isinstance(visit, SentAway):
             sock.close()
-            self._refused(Refusal.CONNECTIONS, peer, "too many connections")
+            self._refused(visit.refusal, peer, visit.detail)
             return
-        opened = self._loop.reactor.seconds()
         try:
             prepare_socket(sock)
         except OSError as error:  # it has gone already
             sock.close()
-            house.departed()
+            visit.departed()
             self._refused(Refusal.LEFT_EARLY, peer, str(error))
             return
 
         def arrived(hello: ClientHello) -> None:
             if self._find(arrival, hello) is not None:
-                self._loop.gate.enter(lambda: self._begin(arrival, hello))
+                self._loop.gate.enter(visit.source, lambda: self._begin(arrival, hello))
 
         def failed(why: str) -> None:
             del self._arrivals[arrival]
-            house.departed()
+            visit.departed()
             self._refused(_REASONS.get(why, Refusal.NOT_TLS), peer, why)
 
-        arrival = Arrival(self._loop.reactor, sock, house.timeouts.client_hello, arrived, failed)
-        self._arrivals[arrival] = _Visitor(sock, peer, opened)
+        arrival = Arrival(self._loop, sock, self._house.timeouts.client_hello, arrived, failed)
+        visit.leave = lambda why: self._send_away(arrival, why)
+        self._arrivals[arrival] = _Visitor(sock, visit)
 
     def _begin(self, arrival: Arrival, hello: ClientHello) -> None:
         """Its turn to shake hands has come."""
-        if arrival not in self._arrivals:  # closed by a drain, while it waited
+        if arrival not in self._arrivals:  # closed by a drain, or by a limit, while it waited
             return
         route = self._find(arrival, hello)  # again: a reload may have come between
         if route is None:
             return
         visitor = self._arrivals.pop(arrival)
-        if self._loop.reactor.seconds() - visitor.opened > self._house.timeouts.identify:
+        visit = visitor.visit
+        if self._loop.reactor.seconds() - visit.opened > self._house.timeouts.identify:
             visitor.sock.close()
-            self._house.departed()
-            late = "it had to wait too long for its handshake (relay.limits.handshakes)"
-            route.refused(Refusal.IDENTIFY_TIMEOUT, visitor.peer, late)
+            visit.departed()
+            late = "it had to wait too long for its handshake (relay.limits.handshakes, source_handshakes)"
+            route.refused(Refusal.IDENTIFY_TIMEOUT, visit.peer, late)
             return
-        route.enter(visitor.sock, visitor.peer, visitor.opened)
+        route.enter(visitor.sock, visit)
 
     def _find(self, arrival: Arrival, hello: ClientHello) -> Route | None:
         """Where it goes; None where it was sent away: closed before a ServerHello (wire.md 11.1)."""
@@ -152,8 +149,8 @@ class Door:
         with contextlib.suppress(OSError):
             visitor.sock.recv(LARGEST)  # a close with unread bytes would be a reset
         visitor.sock.close()
-        self._house.departed()
-        refused(why.refusal, visitor.peer, why.detail)
+        visitor.visit.departed()
+        refused(why.refusal, visitor.visit.peer, why.detail)
         return None
 
     def _refused(self, refusal: Refusal, peer: str, detail: str) -> None:
@@ -164,9 +161,12 @@ class Door:
     def stop(self, why: SentAway = RELAY_DRAINS) -> None:
         """No caller comes in any more, and those who have not begun their handshake go."""
         self._listener.stop()
-        arrivals, self._arrivals = self._arrivals, {}
-        for arrival, visitor in arrivals.items():
-            if not arrival.stop():  # it waits for its handshake, and nobody else has the socket
-                visitor.sock.close()
-            self._house.departed()
-            self._refused(why.refusal, visitor.peer, why.detail)
+        for arrival in list(self._arrivals):
+            self._send_away(arrival, why)
+
+    def _send_away(self, arrival: Arrival, why: SentAway) -> None:
+        visitor = self._arrivals.pop(arrival)
+        if not arrival.stop():  # it waits for its handshake, and nobody else has the socket
+            visitor.sock.close()
+        visitor.visit.departed()
+        self._refused(why.refusal, visitor.visit.peer, why.detail)

@@ -41,8 +41,14 @@ class Door(Protocol):
     def back(self, octopus: Octopus) -> Back:
         """Where the machine's Tentacle is had from, for calls of this Octopus."""
 
+    def begin(self, octopus: Octopus) -> tuple[Outcome, str] | None:
+        """One more exchange; what becomes of it instead, if it may not begin."""
+
     def ended(self, call: Call) -> None:
         """An exchange is over."""
+
+    def not_begun(self, call: Call) -> None:
+        """That was the end of it."""
 
     def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
         """A caller was turned away, or left."""
@@ -51,18 +57,29 @@ class Door(Protocol):
         """This front holds nothing any more."""
 
 
-class ListeningFront:
-    """One caller. link is set by the door, before the handshake begins. opened: when it came (the reactor's clock)."""
+class Visit(Protocol):
+    """Its connection, as it is counted (see admission.Visit)."""
 
-    def __init__(self, door: Door, peer: str, opened: float) -> None:
+    peer: str
+    opened: float
+
+    def identified(self, octopus: Octopus, machine: Machine) -> SentAway | None:
+        """It is this Octopus, and wants this machine. Why it may not stay, if it may not."""
+
+
+class ListeningFront:
+    """One caller. link is set by the door, before the handshake begins."""
+
+    def __init__(self, door: Door, visit: Visit) -> None:
         self._door = door
-        self._peer = peer
+        self._visit = visit
+        self._peer = visit.peer
         self._codec = Connection(Role.LISTENING_SERVICE, Limits(envelope=door.machine.limits.envelope))
         self._certificate: bytes | None = None
         self._octopus: Octopus | None = None
         self._exchange: Exchange | None = None
         self._grant: Grant | None = None
-        self._since = opened
+        self._since = visit.opened
         self._heard = False
         self._last = False  # it closes behind this call
         self._closed = False
@@ -123,6 +140,8 @@ class ListeningFront:
         verdict = self._known_as()
         if isinstance(verdict, Denied):
             self._refuse(Refusal(verdict.reason), verdict.detail)
+        elif refused := self._visit.identified(verdict, self._door.machine):
+            self._refuse(refused.refusal, refused.detail)
         else:
             self._octopus = verdict
 
@@ -135,6 +154,9 @@ class ListeningFront:
             return
         machine = door.machine
         call = Call(machine.name, octopus.name, self._peer, door.clock.seconds())
+        if refused := door.begin(octopus):
+            self._not_begun(call, *refused)
+            return
         back, ready = door.back(octopus), machine.timeouts.ready
         if machine.rules.restricts_methods:
             grant = self._granted(machine.rules, octopus)
@@ -152,6 +174,12 @@ class ListeningFront:
 
     def _names(self) -> tuple[str, str] | None:
         return self._codec.names
+
+    def _not_begun(self, call: Call, outcome: Outcome, detail: str) -> None:
+        """A limit is reached: nothing of the call was heard yet, and Octopus tries again."""
+        call.outcome, call.detail, call.ended = outcome, detail, self._door.clock.seconds()
+        self._door.not_begun(call)
+        self._close(Close.FIN)
 
     def _part(self, part: Part) -> None:
         if self._exchange:
@@ -240,6 +268,11 @@ class ListeningFront:
             exchange.stop(why.outcome, why.detail)
         else:
             self._last = True
+
+    def send_away(self, why: SentAway) -> None:
+        """It is a stranger, and makes room, at once."""
+        self._refuse(why.refusal, why.detail)
+        self.link.abortConnection()
 
     def settle(self, stays: bool) -> None:
         """The machine's settings have changed: it is judged by the new ones, and no call begins without their trust.

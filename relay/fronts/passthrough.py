@@ -13,6 +13,7 @@ import socket
 import struct
 from typing import Final, Protocol
 
+from relay.admission import Visit
 from relay.clock import Clock
 from relay.outcomes import DIAL_OUTCOMES, Outcome
 from relay.passed import Passed
@@ -45,14 +46,16 @@ class Door(Protocol):
 class PassthroughFront:
     """One caller, and its connection to the Tentacle. tentacle: where that was dialled."""
 
-    def __init__(self, loop: Loop, door: Door, sock: socket.socket, peer: str, opened: float) -> None:
-        """sock: the caller's, prepared; belongs to the front from now on. opened: when it came (the reactor's clock)."""
+    def __init__(self, loop: Loop, door: Door, sock: socket.socket, visit: Visit) -> None:
+        """sock: the caller's, prepared. It and the visit belong to the front from now on."""
         self._loop = loop
         self._door = door
         self._socket = sock
         self._fileno = sock.fileno()
         self._splice: Splice | None = None
-        self._passed = Passed(door.machine.name, _own_address(sock), peer, opened)
+        self._passed = Passed(door.machine.name, _own_address(sock), visit.peer, visit.opened)
+        self._visit = visit
+        visit.leave = lambda why: self.cut(why.outcome, why.detail)
         self._dial: TcpDial | None = None
         tentacle = door.machine.tentacle
         assert tentacle, "a polling Tentacle is not dialled"
@@ -85,6 +88,7 @@ class PassthroughFront:
         self._dial = None
         self._passed.ready = self._door.clock.seconds()
         self._splice = Splice(self._loop, self._socket, sock, self._over)
+        self._visit.bounded()
 
     def _dial_failed(self, error: Exception) -> None:
         outcome = DIAL_OUTCOMES[error.reason] if isinstance(error, DialError) else Outcome.UNREACHABLE
@@ -144,6 +148,7 @@ class PassthroughFront:
             passed.replied = splice.far.heard
         passed.outcome, passed.detail, passed.ended = outcome, detail, self._door.clock.seconds()
         self._door.ended(self, passed)
+        self._visit.departed()
 
 
 def close_unread(sock: socket.socket) -> None:

@@ -5,18 +5,14 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from twisted.internet.interfaces import IReadDescriptor
-from twisted.python.failure import Failure
-from zope.interface import implementer
-
-from relay.clock import Reactor
 from relay.transport.clienthello import LARGEST, ClientHello, NotClientHelloError, read_client_hello
+from relay.transport.loop import Loop
+from relay.transport.poller import READ
 
 HELLO_LATE: Final = "no ClientHello in time"
 HELLO_CLOSED: Final = "closed before its ClientHello"
 
 
-@implementer(IReadDescriptor)
 class Arrival:
     """Calls back once: arrived(hello), the socket being free for TLS, or failed(why), the socket being closed.
 
@@ -25,28 +21,23 @@ class Arrival:
 
     def __init__(
         self,
-        reactor: Reactor,
+        loop: Loop,
         sock: socket.socket,
         seconds: float,
         arrived: Callable[[ClientHello], None],
         failed: Callable[[str], None],
     ) -> None:
-        self._reactor = reactor
+        self._poller = loop.strangers
         self._socket = sock
+        self._fileno = sock.fileno()
         self._arrived = arrived
         self._failed = failed
-        self._timer = reactor.callLater(seconds, self._fail, HELLO_LATE)
+        self._timer = loop.reactor.callLater(seconds, self._fail, HELLO_LATE)
         self._done = False
         self._seen = 0
-        reactor.addReader(self)
+        self._poller.ask(self._fileno, self, READ)
 
-    def fileno(self) -> int:
-        return -1 if self._done else self._socket.fileno()
-
-    def logPrefix(self) -> str:
-        return "arrival"
-
-    def doRead(self) -> None:
+    def readable(self) -> None:
         try:
             data = self._socket.recv(LARGEST, socket.MSG_PEEK)
             if not data:
@@ -81,9 +72,15 @@ class Arrival:
         self._socket.close()
         return True
 
-    def connectionLost(self, reason: Failure) -> None:
-        """From the reactor: the peer has gone."""
-        self._fail(HELLO_CLOSED)
+    def writable(self) -> None:
+        """Never asked for."""
+
+    def peer_closed(self) -> None:
+        """Never asked for: what is readable says it."""
+
+    def failed(self, error: Exception) -> None:
+        """A bug of ours."""
+        self._fail(str(error))
 
     def _peer_closed(self) -> bool:
         """Behind a close, what was peeked at is readable whatever the low water mark, and no more comes."""
@@ -96,7 +93,7 @@ class Arrival:
 
     def _end(self) -> None:
         self._done = True
-        self._reactor.removeReader(self)
+        self._poller.ask(self._fileno, self, 0)
         if self._timer.active():
             self._timer.cancel()
 

@@ -69,6 +69,7 @@ class TLSConnection:
     def __init__(self, loop: Loop, sock: socket.socket, context: SSL.Context, receiver: Receiver) -> None:
         """sock: connected and prepared; belongs to the connection from now on."""
         self._loop = loop
+        self._poller = loop.poller
         self._socket = sock
         self._fileno = sock.fileno()
         self._receiver = receiver
@@ -103,9 +104,17 @@ class TLSConnection:
     # ---- handshake --------------------------------------------------------------------------------------------------
 
     def accept(self) -> None:
-        """Begins the handshake as the listener."""
+        """Begins the handshake as the listener. It is a stranger's until trusted() is called."""
+        self._poller = self._loop.strangers
         self._tls.set_accept_state()
         self._handshake()
+
+    def trusted(self) -> None:
+        """The peer is identified: from now on it has its turns among those who are."""
+        if self._state is not _CLOSED and self._poller is not self._loop.poller:
+            self._poller.ask(self._fileno, self, 0)
+            self._poller = self._loop.poller
+            self._ask()
 
     def connect(self, server_name: str) -> None:
         """Begins it as the dialler. server_name: empty where an address was dialled (wire.md 1.6)."""
@@ -235,6 +244,7 @@ class TLSConnection:
             return
         if self._unsent:
             self._unsent.append(data)
+            self._loop.buffered += len(data)
             return
         try:
             sent = send(self._tls, data)
@@ -245,6 +255,7 @@ class TLSConnection:
         rest = self._send(memoryview(data)[sent:] if sent else data)
         if rest is not None:
             self._unsent.append(rest)
+            self._loop.buffered += len(rest)
             self.backlogged = True
             self._set_writing(True)
 
@@ -273,11 +284,14 @@ class TLSConnection:
                 self._set_reading(True)
                 self.readable()
         while self._unsent and self._state in (_OPEN, _FLUSHING):
-            rest = self._send(self._unsent[0])
+            first = self._unsent[0]
+            rest = self._send(first)
             if rest is not None:
                 self._unsent[0] = rest
+                self._loop.buffered -= len(first) - len(rest)
                 return
             self._unsent.popleft()
+            self._loop.buffered -= len(first)
         if self._state not in (_OPEN, _FLUSHING):
             return
         self._set_writing(self._read_wants_write)
@@ -378,10 +392,12 @@ class TLSConnection:
     def _close(self) -> None:
         if self._state is _CLOSED:
             return
-        self._loop.poller.ask(self._fileno, self, 0)
+        self._poller.ask(self._fileno, self, 0)
         self._cancel_timer()
         self._state = _CLOSED
-        self._unsent.clear()
+        if self._unsent:
+            self._loop.buffered -= self.unsent
+            self._unsent.clear()
         self.backlogged = False
         self._drained = self._pump_to = self._pump_done = None
         self._socket.close()
@@ -406,4 +422,4 @@ class TLSConnection:
 
     def _ask(self) -> None:
         events = READ if self._reading else CLOSED if self._watching else 0
-        self._loop.poller.ask(self._fileno, self, events | WRITE if self._writing else events)
+        self._poller.ask(self._fileno, self, events | WRITE if self._writing else events)

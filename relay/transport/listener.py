@@ -1,4 +1,4 @@
-"""A listening socket that stops accepting while it must, and counts why: descriptors, or handshakes that wait."""
+"""A listening socket that stops accepting while there are no descriptors."""
 
 import errno
 import resource
@@ -12,8 +12,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relay.clock import Reactor, Timer
+from relay.transport.poller import READ, Poller
 
-ACCEPTS_PER_TURN: Final = 16
+ACCEPTS_PER_TURN: Final = 4
 PAUSE: Final = 0.2  # seconds without accepting, where no descriptor was free
 BACKLOG: Final = 1024
 _NO_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -63,8 +64,7 @@ def _share(sockets: Collection[socket.socket], on: int) -> None:
 class Listener:
     """Calls ``accepted(sock, peer)`` for each caller, peer being its address as text.
 
-    busy: asked before each; while it says so, callers wait in the kernel's queue. starved: called each time that there was no
-    descriptor for a caller; accepting goes on by itself.
+    starved: called each time that there was no descriptor for a caller; accepting goes on by itself.
     """
 
     def __init__(
@@ -72,17 +72,19 @@ class Listener:
         reactor: Reactor,
         sock: socket.socket,
         accepted: Callable[[socket.socket, str], None],
-        busy: Callable[[], bool],
         starved: Callable[[OSError], None],
+        poller: Poller | None = None,
     ) -> None:
+        """poller: what looks for callers, if it is not to be the reactor itself."""
         self._reactor = reactor
+        self._poller = poller
+        self._fileno = sock.fileno()
         self._socket = sock
         self._accepted = accepted
-        self._busy = busy
         self._starved = starved
         self._timer: Timer | None = None
         self._stopped = False
-        reactor.addReader(self)
+        self._look()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -94,7 +96,7 @@ class Listener:
         """Closes it. Callers that were not accepted are refused by the kernel."""
         if not self._stopped:
             self._stopped = True
-            self._reactor.removeReader(self)
+            self._look_away()
             if self._timer:
                 self._timer.cancel()
             self._socket.close()
@@ -108,12 +110,21 @@ class Listener:
     def connectionLost(self, reason: Failure) -> None:
         """Required of a descriptor. A listening socket has no peer that it could lose."""
 
+    def readable(self) -> None:
+        self.doRead()
+
+    def writable(self) -> None:
+        """Never asked for."""
+
+    def peer_closed(self) -> None:
+        """Never asked for: there is no peer."""
+
+    def failed(self, error: Exception) -> None:
+        """A bug of ours, which is logged. The door goes on."""
+
     def doRead(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             if self._stopped:
-                return
-            if self._busy():
-                self._pause()
                 return
             try:
                 sock, address = self._socket.accept()
@@ -131,13 +142,25 @@ class Listener:
                 _log.failure("a caller could not be let in")
                 sock.close()
 
+    def _look(self) -> None:
+        if self._poller is not None:
+            self._poller.ask(self._fileno, self, READ)
+        else:
+            self._reactor.addReader(self)
+
+    def _look_away(self) -> None:
+        if self._poller is not None:
+            self._poller.ask(self._fileno, self, 0)
+        else:
+            self._reactor.removeReader(self)
+
     def _pause(self) -> None:
-        self._reactor.removeReader(self)
+        self._look_away()
         self._timer = self._reactor.callLater(PAUSE, self._resume)
 
     def _resume(self) -> None:
         self._timer = None
-        self._reactor.addReader(self)
+        self._look()
 
 
 def address_text(address: tuple[str | int, ...] | str) -> str:

@@ -3,18 +3,26 @@
 from relay.clock import Reactor
 from relay.transport.gate import HandshakeGate
 from relay.transport.pipes import Pipes
-from relay.transport.poller import Poller
+from relay.transport.poller import STRANGERS, Poller
 
 
 class Loop:
-    """reactor: Twisted's, with its clock; handshakes: how many may begin per second, those of callers."""
+    """reactor: Twisted's, with its clock. handshakes: those with callers that may begin per second; source_handshakes: of one
+    source.
 
-    def __init__(self, reactor: Reactor, handshakes: int) -> None:
+    strangers: polls doors, and callers until they are identified. poller: everybody else. buffered: bytes that wait, in all
+    connections together, for a peer to take them.
+    """
+
+    def __init__(self, reactor: Reactor, handshakes: int, source_handshakes: int | None = None) -> None:
         self.reactor = reactor
         self.poller = Poller(reactor)
-        self.gate = HandshakeGate(reactor, handshakes)
+        self.strangers = Poller(reactor, STRANGERS)
+        self.gate = HandshakeGate(reactor, handshakes, source_handshakes or handshakes)
+        self.buffered = 0
         self.pipes = Pipes()
 
     def stop(self) -> None:
         self.gate.stop()
+        self.strangers.stop()
         self.poller.stop()

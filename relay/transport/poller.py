@@ -20,7 +20,8 @@ WRITE: Final = select.EPOLLOUT
 CLOSED: Final = select.EPOLLRDHUP
 FAILED: Final = select.EPOLLERR  # of a connection that has closed already: only what every one is told, whatever was asked for
 _ENDED: Final = select.EPOLLHUP | select.EPOLLERR
-_BATCH: Final = 256  # events before the rest of the reactor has its turn
+BATCH: Final = 256  # events before the rest of the reactor has its turn
+STRANGERS: Final = 8  # the same of callers that are not identified, and of doors: they cost calls that are under way little
 
 _log = Logger()
 
@@ -42,9 +43,10 @@ class Polled(Protocol):
 
 @implementer(IReadDescriptor)
 class Poller:
-    """See above."""
+    """See above. batch: the most events that it handles in a turn of the reactor; those left go first in the next."""
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: Reactor, batch: int = BATCH) -> None:
+        self._batch = batch
         self._reactor = reactor
         self._epoll = select.epoll()
         self._polled: dict[int, tuple[Polled, int]] = {}
@@ -81,7 +83,7 @@ class Poller:
         return "connections"
 
     def doRead(self) -> None:
-        for descriptor, event in self._epoll.poll(0, _BATCH):
+        for descriptor, event in self._epoll.poll(0, self._batch):
             known = self._polled.get(descriptor)
             if known is None:  # closed by an event before this one
                 continue

@@ -13,8 +13,8 @@ from tls_peer import FIN, RST, TlsPeer, client_side
 from wires import Held
 
 from certs.thumbprint import Thumbprint
-from relay.admin.log import SUMMARY
 from relay.errors import StartError
+from relay.refusals import SUMMARY
 from relay.service import CHECK_EVERY
 from relay.transport.listener import listening_socket
 from routing.addresses import Address
@@ -140,8 +140,9 @@ async def test_a_scan_for_names_costs_a_line_and_its_sum(corner: Corner) -> None
     assert corner.refusals() == [("unknown-name", "no machine has the host web90.relay.corp")]
     for _ in range(int(SUMMARY / CHECK_EVERY) + 1):
         corner.street.reactor.advance(CHECK_EVERY)
-    [line] = corner.relay.log("more of the same")
-    assert (line["kind"], line["count"]) == ("refused/unknown-name//127.0.0.1", 4)
+    [line] = corner.relay.log("callers refused")
+    assert (line["reason"], line["source"], line["count"], line["machines"]) == ("unknown-name", "127.0.0.1", 4, [])
+    assert line["last_detail"] == "no machine has the host web94.relay.corp"
 
 
 @pytest_twisted.ensureDeferred

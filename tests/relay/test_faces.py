@@ -3,8 +3,13 @@ from pathlib import Path
 
 import pytest
 from identities import identity
+from OpenSSL import SSL
+from scripted import party
 from tables import PRODUCTION, STAGING, machine, table
 
+from certs.contexts import likeness, server_context
+from certs.errors import CertificateError
+from certs.identity import Identity
 from certs.store import IdentityStore
 from relay.errors import StartError
 from relay.faces import Faces
@@ -82,3 +87,45 @@ def test_a_polled_machine_changes_with_the_credentials_of_its_proxy(tmp_path: Pa
     file.chmod(0o644)
     with pytest.raises(StartError, match="chmod 600"):
         Faces.read(table(tmp_path, polled), store, before)
+
+
+def test_one_context_of_each_kind_is_made_to_start_and_the_others_when_they_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def server(shown: Identity) -> SSL.Context:
+        made.append(shown.name)
+        return server_context(shown)
+
+    monkeypatch.setattr("relay.faces.server_context", server)
+    store = IdentityStore(tmp_path / "state", lambda identity, path: None, pytest.fail)
+    rsa = Identity.new("web01", "Octopus Tentacle")
+    for name, shown in [("web01", rsa), ("web02", rsa), ("web03", identity("octopus")), ("web04", rsa)]:
+        store.import_machine(Identity(name, shown.certificate, shown.key))
+    store.import_octopus(identity("production"))
+    machines = [machine(f"web0{number}", octopus=(PRODUCTION,)) for number in range(1, 5)]
+    faces = Faces.read(table(tmp_path, *machines), store)
+    assert len(made) == len({likeness(faces.of_machine(name)) for name in ("web01", "web02", "web03", "web04")}) < 4
+    made.clear()
+    faces.server("web04")
+    faces.server("web04")
+    assert made == ["web04"]
+
+
+def test_an_identity_that_openssl_refuses_is_found_among_others_that_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def server(shown: Identity) -> SSL.Context:
+        if shown.name == "web02":
+            raise CertificateError("identity web02: OpenSSL refuses it")
+        return server_context(shown)
+
+    monkeypatch.setattr("relay.faces.server_context", server)
+    store = IdentityStore(tmp_path / "state", lambda identity, path: None, pytest.fail)
+    store.import_machine(Identity.new("web01", "Octopus Tentacle"))
+    curve = party("web02")
+    store.import_machine(Identity("web02", curve.certificate, curve.key))
+    store.import_octopus(identity("production"))
+    with pytest.raises(CertificateError, match="web02"):
+        Faces.read(table(tmp_path, *(machine(name, octopus=(PRODUCTION,)) for name in ("web01", "web02"))), store)

@@ -1,7 +1,10 @@
+import time
+from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
-from tables import OCTOPUS, OTHER_OCTOPUS, PRODUCTION, STAGING, STRANGER, machine
+from tables import OCTOPUS, OTHER_OCTOPUS, PRODUCTION, STAGING, STRANGER, machine, table
 
 from certs.thumbprint import Thumbprint
 from relay.outcomes import Refusal
@@ -45,3 +48,26 @@ def test_no_machine(name, reason):
 
 def test_every_reason_is_a_word_of_the_log():
     assert {*get_args(Reason)} <= {refusal.value for refusal in Refusal}
+
+
+def lookups(count: int) -> float:
+    """Seconds of CPU for some thousand lookups among so many machines, the best of three."""
+    named = [machine(f"m{number}", host=f"m{number}.relay.corp", octopus=(PRODUCTION,)) for number in range(count)]
+    polling = [
+        replace(each, name=f"p{each.name}", host=None, tentacle=None, subscription=f"poll://{each.name}/") for each in named
+    ]
+    made = table(Path(), *named, *polling)
+    asked = [f"m{number * 7919 % count}" for number in range(5000)]
+    times = []
+    for _ in range(3):
+        before = time.process_time()
+        for name in asked:
+            assert machine_at(made.hosts, f"{name}.relay.corp") is made.machine(name)
+            assert made.subscriptions[f"poll://{name}/"]
+            machine_at(made.hosts, "nobody.relay.corp")
+        times.append(time.process_time() - before)
+    return min(times)
+
+
+def test_a_lookup_costs_the_same_among_ten_machines_and_ten_thousand() -> None:
+    assert lookups(10_000) < 5 * lookups(10)

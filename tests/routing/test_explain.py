@@ -16,7 +16,7 @@ from routing.addresses import Address
 from routing.explain import AtDoor, AtMachine, AtName, Explanation, Face, Shown, explain, settings
 from routing.explain_rules import Asked
 from routing.load import load
-from routing.table import Limits, Octopus, RelayLimits, RelayTimeouts, Table, Timeouts
+from routing.table import Limits, Octopus, OctopusLimits, RelayLimits, RelayTimeouts, Table, Timeouts
 
 CERTIFICATES = [b"certificate %d" % number for number in range(6)]
 ALGORITHMS = ("sha1", "sha256")
@@ -342,18 +342,29 @@ def test_every_step_has_the_line_of_what_decides_it(loaded):
 
 def test_every_setting_has_the_line_of_whoever_says_so(loaded):
     [web01] = loaded.machines
-    found = {each.name: (each.value, each.source, each.place and each.place.line) for each in settings(loaded, web01)}
+    found = {
+        each.name: (each.value, each.source, each.place and each.place.line)
+        for each in settings(loaded, web01, web01.octopus[0])
+    }
     assert found == {
         "limits.connections": ("5", "machine", 17),
         "limits.envelope": ("1MiB", "defaults", 22),
         "limits.waiting": ("256", "built-in", None),
+        "limits.callers": ("1000", "built-in", None),
         "timeouts.ready": ("10s", "machine", 18),
         "timeouts.connect": ("9s", "derived", None),  # less than ready
         "timeouts.prove": ("5s", "built-in", None),
         "timeouts.back_idle": ("50s", "built-in", None),
         "timeouts.front_idle": ("9m", "defaults", 24),
+        "octopus.limits.callers": ("10000", "built-in", None),
+        "octopus.limits.exchanges": ("5000", "built-in", None),
         "relay.limits.connections": ("10000", "built-in", None),
+        "relay.limits.exchanges": ("5000", "built-in", None),
+        "relay.limits.strangers": ("5000", "built-in", None),
+        "relay.limits.source_strangers": ("2000", "built-in", None),
         "relay.limits.handshakes": ("1000", "built-in", None),
+        "relay.limits.source_handshakes": ("50", "built-in", None),
+        "relay.limits.buffered": ("256MiB", "built-in", None),
         "relay.timeouts.client_hello": ("5s", "derived", None),  # no more than identify
         "relay.timeouts.identify": ("5s", "relay", 5),
         "relay.timeouts.drain": ("30s", "built-in", None),
@@ -361,8 +372,9 @@ def test_every_setting_has_the_line_of_whoever_says_so(loaded):
 
 
 def test_no_setting_is_left_out():
-    names = [each.name for each in settings(SITE, WEB01)]
+    names = [each.name for each in settings(SITE, WEB01, PRODUCTION)]
     expected = [f"limits.{name}" for name in Limits.__slots__] + [f"timeouts.{name}" for name in Timeouts.__slots__]
+    expected += [f"octopus.limits.{name}" for name in OctopusLimits.__slots__]
     expected += [f"relay.limits.{name}" for name in RelayLimits.__slots__]
     assert names == expected + [f"relay.timeouts.{name}" for name in RelayTimeouts.__slots__]
 

@@ -10,7 +10,7 @@ from certs.thumbprint import Thumbprint
 from routing.addresses import Address
 from routing.load import load
 from routing.mistakes import ConfigurationError
-from routing.table import Limits, Machine, Octopus, Relay, RelayLimits, RelayTimeouts, Table, Timeouts
+from routing.table import Limits, Machine, Octopus, OctopusLimits, Relay, RelayLimits, RelayTimeouts, Table, Timeouts
 
 A, B, C, D, E = ("A" * 40, "B" * 40, "C" * 40, "D" * 64, "E" * 40)
 
@@ -21,7 +21,7 @@ relay:
   state: state
   access_log: log/access.jsonl
   log_level: debug
-  limits: {{connections: 500, handshakes: 50}}
+  limits: {{connections: 500, handshakes: 50, source_strangers: 100, buffered: 1KiB}}
   timeouts: {{client_hello: 5s, identify: 30s, drain: 1m}}
 octopus:
   - name: production
@@ -30,6 +30,7 @@ octopus:
     identity_password: credential:production
   - name: staging
     thumbprint: {C}
+    limits: {{exchanges: 20}}
 machines:
   - name: web01
     tentacle: https://Web01.internal
@@ -95,7 +96,7 @@ def test_everything_that_can_be_written(write: Callable[[str], Path], tmp_path: 
             state=tmp_path / "state",
             access_log=tmp_path / "log" / "access.jsonl",
             log_level="debug",
-            limits=RelayLimits(connections=500, handshakes=50),
+            limits=RelayLimits(500, exchanges=500, strangers=250, source_strangers=100, handshakes=50, buffered=1024),
             timeouts=RelayTimeouts(client_hello=5.0, identify=30.0, drain=60.0),
         ),
         octopus=(production, staging),
@@ -135,6 +136,13 @@ def test_everything_that_can_be_written(write: Callable[[str], Path], tmp_path: 
         admin=Address("127.0.0.1", 9933),
         files=(Path("relay.yaml"),),
     )
+
+
+def test_an_octopus_has_what_the_relay_has_and_leaves_others_some_of_it(write: Callable[[str], Path]) -> None:
+    production, staging = load(write(FULL)).octopus
+    assert (production.limits, staging.limits) == (OctopusLimits(450, 450), OctopusLimits(450, 20))
+    [alone] = load(write(SMALL)).octopus
+    assert alone.limits == OctopusLimits(10_000, 5000)
 
 
 def test_what_is_left_out_has_its_default(write: Callable[[str], Path]) -> None:

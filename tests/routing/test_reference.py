@@ -24,6 +24,7 @@ def test_every_section_has_one_table() -> None:
         "relay.limits",
         "relay.timeouts",
         "octopus[]",
+        "octopus[].limits",
         "front",
         "back",
         "machines[]",

@@ -94,7 +94,8 @@ BAD: list[tuple[str, str | None, str]] = [
         "5",
         (
             "5: relay.limits: '5': not a mapping. "
-            "Write keys and values below it, each on a line of its own: connections, handshakes."
+            "Write keys and values below it, each on a line of its own: connections, exchanges, strangers, "
+            "source_strangers, handshakes, source_handshakes, buffered."
         ),
     ),
     (
@@ -142,7 +143,7 @@ BAD: list[tuple[str, str | None, str]] = [
         "[https://o:10943]",
         (
             "9: octopus[0].rooms: unknown key. Known here: name, thumbprints, thumbprint, identity, identity_password, nodes, "
-            "node_connections, proxy, proxy_credentials."
+            "node_connections, proxy, proxy_credentials, limits."
         ),
     ),
     (

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from admitted import admission
 from changes import Changes, turns
 from exchange_scene import FakeBack, FakeLease
 from identities import identity
@@ -12,11 +13,12 @@ from tables import PRODUCTION, machine
 from tls_peer import TlsPeer, client_side
 
 from certs.contexts import server_context
+from relay.admission import Visit
 from relay.call import Call
 from relay.exchange import Back
 from relay.fronts.door import Door
 from relay.halibut.lines import CLIENT_IDENTITY, PREAMBLE
-from relay.outcomes import RELAY_DRAINS, Refusal
+from relay.outcomes import RELAY_DRAINS, Outcome, Refusal, SentAway
 from relay.route import Route
 from relay.transport.listener import listening_socket
 from relay.transport.loop import Loop
@@ -42,13 +44,12 @@ class FakeFaces:
 class FakeHouse:
     """A House, of doors and of routes, that writes down what it is told."""
 
-    def __init__(self, changes: Changes) -> None:
+    def __init__(self, changes: Changes, octopus: Octopus, limits: dict[str, int]) -> None:
         self._changes = changes
         self.timeouts = TIMEOUTS
         self.faces: Any = FakeFaces()
-        self.full = False
-        self.inside = 0
         self.departures = 0
+        self.admission = admission(octopus, departed=self._departed, **limits)
         self.backs = FakeBack([])
         self.asked: list[tuple[str, str]] = []
         self.calls: list[Call] = []
@@ -56,15 +57,24 @@ class FakeHouse:
         self.refused_at: list[str] = []
         self.starvations: list[OSError] = []
 
-    def admit(self) -> bool:
-        self.inside += not self.full
-        self._changes.changed()
-        return not self.full
+    @property
+    def inside(self) -> int:
+        return self.admission.connections
 
-    def departed(self) -> None:
-        self.inside -= 1
+    def admit(self, peer: str, opened: float) -> Visit | SentAway:
+        visit = self.admission.admit(peer, opened)
+        self._changes.changed()
+        return visit
+
+    def _departed(self) -> None:
         self.departures += 1
         self._changes.changed()
+
+    def begin(self, octopus: str) -> tuple[Outcome, str] | None:
+        return self.admission.begin(octopus)
+
+    def end(self, octopus: str) -> None:
+        self.admission.end(octopus)
 
     def starved(self, error: OSError) -> None:
         self.starvations.append(error)
@@ -97,12 +107,13 @@ class FakeBackRoute(Route):
 class Doorstep:
     """One door, its route, their house, and callers at it."""
 
-    def __init__(self, handshakes: int = 1000) -> None:
+    def __init__(self, handshakes: int = 1000, octopus: Octopus = OCTOPUS, **limits: int) -> None:
+        """limits: of the relay, by their names."""
         self.street = Street()
         self.changes = self.street.changes
-        self.house = FakeHouse(self.changes)
+        self.house = FakeHouse(self.changes, octopus, limits)
         self.loop = Loop(self.street.reactor, handshakes)
-        self.route = FakeBackRoute(self.loop, machine(octopus=(OCTOPUS,)), self.house)
+        self.route = FakeBackRoute(self.loop, machine(octopus=(octopus,)), self.house)
         sock = listening_socket("127.0.0.1", 0)
         self.door = Door(self.loop, sock, DOOR, "web01", lambda hello: self.route, self.house)
         self.address = self.door.address

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from relay.admin.metrics import Metrics
 from relay.errors import NoSuchNameError
-from relay.load import FailureKind, Load, NodePolls
+from relay.load import FailureKind, InUse, Load, NodePolls
 from relay.outcomes import NodeTrouble, Outcome, Refusal
 from routing.table import Machine
 
@@ -82,6 +82,9 @@ class FakeControls:
         kinds = ("connections", "in_flight", "waiting", "back_connections", "pollers", "polls")
         here = [[self.numbers[each.name, kind] for kind in kinds] for each in self.table.machines]
         return Load(*map(sum, zip(*here, *(load for _, load in self.gone), strict=True)))
+
+    def limits(self) -> list[InUse]:
+        return [InUse("relay.limits.connections", 12, 10_000), InUse("octopus[production].limits.callers", 8, 9000)]
 
     def leaving(self) -> Iterator[tuple[Machine, Load]]:
         return iter(self.gone)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from admitted import admitted
 from dialled import Dials, FakeDial, take
 from fake_link import FakeLink
 from tables import OCTOPUS, PRODUCTION, TENTACLE, machine
@@ -65,6 +66,10 @@ class Memory:
         self.story.append(f"down: {outcome.value}: {detail}")
 
     # ---- House and Door ---------------------------------------------------------------------------------------------
+
+    def begin(self, octopus: Octopus) -> tuple[Outcome, str] | None:
+        """There is no limit here."""
+        return None
 
     def ended(self, call: Call) -> None:
         self.calls.append(call)
@@ -173,7 +178,7 @@ class Memory:
 
     def caller(self) -> FakeLink:
         """An Octopus that dials the relay, identified."""
-        front = ListeningFront(cast("Any", self), "192.0.2.1:50000", self.clock.seconds())
+        front = ListeningFront(cast("Any", self), admitted("192.0.2.1:50000", self.clock.seconds()))
         front.link = link = FakeLink(front, OCTOPUS)
         front.connectionMade()
         link.receive(PREAMBLE, CLIENT_IDENTITY)

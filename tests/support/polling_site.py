@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from admitted import admission
 from changes import Changes, turns
 from clocked_reactor import ClockedReactor
 from identities import identity
@@ -15,6 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from certs.contexts import client_context, server_context
+from relay.admission import Visit
 from relay.backs.entrance import PollingEntrance
 from relay.backs.listening import ListeningBack
 from relay.backs.parked import ParkedBack
@@ -24,7 +26,7 @@ from relay.exchange import Back
 from relay.fronts.dials import DialGate
 from relay.fronts.door import Door
 from relay.fronts.polling import PollingFront
-from relay.outcomes import NodeTrouble, Outcome, Refusal
+from relay.outcomes import NodeTrouble, Outcome, Refusal, SentAway
 from relay.peers.octopus import Octopus
 from relay.peers.poller import Poller
 from relay.peers.services import Service
@@ -76,6 +78,7 @@ class PollingSite:
         self.polled: list[str] = []
         self.down: list[tuple[Outcome, str]] = []
         self.inside = 0
+        self.admission = admission(OCTOPUS, departed=self._departed)
         self.polling = PollingBack(self.reactor, self.machine)
         self.back: Any = self.polling
         self.pool: ListeningBack | None = None
@@ -96,13 +99,19 @@ class PollingSite:
     def faces(self) -> Any:
         return _SiteFaces()
 
-    def admit(self) -> bool:
+    def admit(self, peer: str, opened: float) -> Visit | SentAway:
         self.inside += 1
-        return True
+        return self.admission.admit(peer, opened)
 
-    def departed(self) -> None:
+    def _departed(self) -> None:
         self.inside -= 1
         self.changes.changed()
+
+    def begin(self, octopus: str) -> tuple[Outcome, str] | None:
+        return self.admission.begin(octopus)
+
+    def end(self, octopus: str) -> None:
+        self.admission.end(octopus)
 
     def starved(self, error: OSError) -> None:
         raise AssertionError(error)

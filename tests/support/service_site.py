@@ -51,7 +51,7 @@ class Service:
 
     def table(self, *machines: Machine, **options: Any) -> Table:
         """One for this relay: another configuration."""
-        return table(self._folder, *machines, **{"drain": DRAIN, **options})
+        return table(self._folder, *machines, **{"drain": DRAIN, "source_handshakes": 1000, **options})
 
     def reload(self, *machines: Machine, now: bool = False, **options: Any) -> Changes:
         """It runs by another configuration."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from admitted import admission, admitted
 from exchange_scene import FakeBack, FakeLease
 from fake_link import FakeLink
 from halibut_bytes import REQUEST, RESPONSE, brought, deflated, frame, guid, reference, response
@@ -26,8 +27,9 @@ WITH_STREAM = deflated(response(reference(ID, 4, typed=True)))
 class FakeDoor:
     """A Door that writes down what it is told."""
 
-    def __init__(self, machine: Machine, peer: str = PEER) -> None:
+    def __init__(self, machine: Machine, limits: dict[str, int], peer: str = PEER) -> None:
         self.machine = machine
+        self.admission = admission(*machine.octopus, **limits)
         self._peer = peer
         self.clock = Clock()
         self.clock.advance(1000)
@@ -41,7 +43,14 @@ class FakeDoor:
         self.asked.append(octopus.name)
         return self.backs
 
+    def begin(self, octopus: Octopus) -> tuple[Outcome, str] | None:
+        return self.admission.begin(octopus.name)
+
     def ended(self, call: Call) -> None:
+        self.admission.end(call.octopus)
+        self.calls.append(call)
+
+    def not_begun(self, call: Call) -> None:
         self.calls.append(call)
 
     def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
@@ -55,9 +64,12 @@ class FakeDoor:
 class Visit:
     """One caller at a front, from the end of its handshake on."""
 
-    def __init__(self, certificate: bytes | None = OCTOPUS, made: bool = True, peer: str = PEER, **options: Any) -> None:
-        self.door = FakeDoor(machine(**options), peer)
-        self.front = ListeningFront(self.door, peer, self.door.clock.seconds())
+    def __init__(
+        self, certificate: bytes | None = OCTOPUS, made: bool = True, limits: Any = (), peer: str = PEER, **options: Any
+    ) -> None:
+        self.door = FakeDoor(machine(**options), dict(limits), peer)
+        self.visit = admitted(peer, self.door.clock.seconds(), self.door.admission)
+        self.front = ListeningFront(self.door, self.visit)
         self.front.link = self.link = FakeLink(self.front, certificate)
         self._tentacles: dict[FakeLease, Connection] = {}
         if made:

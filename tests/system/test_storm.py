@@ -190,14 +190,32 @@ def test_connections_are_limited(tmp_path: Path) -> None:
     """One caller more is closed at once, before TLS; when one has gone, another may come."""
     with site(tmp_path, relay={"limits": {"connections": 5}}) as made:
         [machine] = made.machines
-        callers = [machine.call() for _ in range(5)]
+        callers = [machine.ready()[0] for _ in range(5)]
         with pytest.raises(ConnectionError):
             machine.call()
         [line] = made.relay.log.wait(event="caller refused")
         assert line["reason"] == "connections"
         callers[2].close()
-        eventually(lambda: made.relay.held()[0] == made.relay.at_rest[0] + 4, lambda: "the caller's close goes unseen")
+        eventually(lambda: made.relay.held()[0] == made.relay.at_rest[0] + 8, lambda: "the caller's close goes unseen")
         call(*machine.ready())
+
+
+def test_a_stranger_makes_room_for_another_source(tmp_path: Path) -> None:
+    """Whoever holds all that is for strangers loses its oldest, and its own next one is refused."""
+    with site(tmp_path, relay={"limits": {"connections": 10, "strangers": 3}}) as made:
+        [machine] = made.machines
+        held = [socket.create_connection(machine.address, 20, ("127.0.0.9", 0)) for _ in range(3)]
+        with socket.create_connection(machine.address, 20, ("127.0.0.9", 0)) as beyond:
+            beyond.settimeout(20)
+            assert beyond.recv(1) == b""
+        call(*machine.ready())  # of another address
+        held[0].settimeout(20)
+        assert held[0].recv(1) == b""
+        lines = made.relay.log.wait(event="caller refused", reason="source-strangers")
+        lines += made.relay.log.wait(event="caller refused", reason="strangers")
+        assert all(line["peer"].startswith("127.0.0.9:") for line in lines)
+        for sock in held:
+            sock.close()
 
 
 def test_handshakes_are_limited(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import pytest_twisted
+from admitted import admission
 from changes import turns
 from identities import identity
 from street import Street
@@ -12,16 +13,17 @@ from tls_peer import FIN, RST, TlsPeer, client_side
 from wires import Held
 
 from certs.contexts import server_context
+from relay.admission import Visit
 from relay.backs.entrance import PollingEntrance
 from relay.backs.polling import PollingBack
 from relay.fronts.door import Door
 from relay.halibut.lines import CLIENT_IDENTITY, PREAMBLE, SERVER_IDENTITY
-from relay.outcomes import Refusal
+from relay.outcomes import Refusal, SentAway
 from relay.page import PAGE
 from relay.transport.listener import listening_socket
 from relay.transport.loop import Loop
 from routing.addresses import Address
-from routing.table import Machine, RelayTimeouts
+from routing.table import Machine, RelayLimits, RelayTimeouts
 
 TIMEOUTS = RelayTimeouts(client_hello=10.0, identify=60.0)
 TENTACLE = client_side("TLSv1.3", identity("tentacle"))
@@ -40,8 +42,7 @@ class Doorstep:
         self.street = Street()
         self.changes, self.reactor = self.street.changes, self.street.reactor
         self.loop = Loop(self.reactor, 1000)
-        self.full = False
-        self.inside = 0
+        self.admission = admission(departed=self.changes.changed)
         self.refusals: list[tuple[Refusal, str, str]] = []
         pins = (identity("tentacle").thumbprint,)
         self.kiosk = PollingBack(self.reactor, machine("kiosk7", thumbprints=pins, connections=2))
@@ -50,14 +51,14 @@ class Doorstep:
         sock = listening_socket("127.0.0.1", 0)
         self.door = Door(self.loop, sock, Address("127.0.0.1", 0), "", lambda hello: self.entrance, self)
 
-    def admit(self) -> bool:
-        self.inside += not self.full
-        self.changes.changed()
-        return not self.full
+    @property
+    def inside(self) -> int:
+        return self.admission.connections
 
-    def departed(self) -> None:
-        self.inside -= 1
+    def admit(self, peer: str, opened: float) -> Visit | SentAway:
+        visit = self.admission.admit(peer, opened)
         self.changes.changed()
+        return visit
 
     def starved(self, error: OSError) -> None:
         raise AssertionError(error)
@@ -216,7 +217,7 @@ async def test_more_than_the_limit_and_those_at_a_drain_are_closed_before_mx_ser
 
 @pytest_twisted.ensureDeferred
 async def test_a_house_that_is_full(step: Doorstep) -> None:
-    step.full = True
+    step.admission.limits = RelayLimits(connections=0)
     caller = await step.street.call(step.door.address, TENTACLE, shakes=False)
     assert await step.street.ended(caller) in (FIN, RST)
     assert (caller.records, step.words) == ([], [Refusal.CONNECTIONS])

@@ -405,6 +405,28 @@ def test_whoever_comes_later_does_not_get_before_those_that_wait(dials: Dials) -
     assert (waits.told, later.told) == (["ready"], [])
 
 
+def test_no_more_wait_than_the_limit_and_whoever_comes_again_does(dials: Dials) -> None:
+    pool = Pool(dials, connections=1, waiting=2)
+    first = pool.acquire()
+    second, third = pool.acquire(), pool.acquire()
+    beyond = pool.acquire()
+    assert (pool.back.waiting, beyond.told) == (2, [])
+    pool.clock.advance(0)
+    assert beyond.told == ["failed queue-full: 2 calls wait for this Tentacle"]
+    first.lease.abort(Close.FIN)
+    fourth = pool.acquire()
+    pool.clock.advance(0)
+    assert [holder.told for holder in (second, third, fourth)] == [[], [], []]
+
+
+def test_whoever_leaves_before_it_hears_that_too_many_wait_hears_nothing(dials: Dials) -> None:
+    pool = Pool(dials, connections=1, waiting=1)
+    _, _, beyond = pool.acquire(), pool.acquire(), pool.acquire()
+    beyond.lease.abort(Close.FIN)
+    pool.clock.advance(0)
+    assert (beyond.told, pool.back.waiting) == ([], 1)
+
+
 def test_a_caller_waits_in_the_queue_no_longer_than_its_deadline(dials: Dials) -> None:
     pool = Pool(dials, connections=1)
     first, _ = pool.served()

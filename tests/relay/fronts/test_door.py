@@ -3,6 +3,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -13,11 +14,12 @@ from identities import identity
 from tls_peer import FIN, RST, TlsPeer, client_side
 from wires import Held
 
-from relay.fronts.door import GATE_FULL
+from relay.admission import Visit
 from relay.halibut.lines import SERVER_IDENTITY
 from relay.outcomes import Outcome, Refusal
 from relay.page import PAGE
 from relay.transport.listener import PAUSE
+from routing.table import RelayLimits
 
 
 @pytest_twisted.async_yield_fixture
@@ -70,14 +72,49 @@ async def test_a_caller_without_a_certificate_may_have_the_page(step: Doorstep) 
 
 @pytest_twisted.ensureDeferred
 async def test_beyond_the_limit_callers_are_closed_before_tls(step: Doorstep) -> None:
-    step.house.full = True
+    step.house.admission.limits = RelayLimits(connections=0)
     caller = await step.street.call(step.address, shakes=False)
     assert await step.street.ended(caller) in (FIN, RST)
     assert caller.records == []
     assert step.refusals == [Refusal.CONNECTIONS]
-    step.house.full = False
+    step.house.admission.limits = RelayLimits()
     await step.street.call(step.address)
     assert step.house.inside == 1
+
+
+@pytest.mark.parametrize("how", ["silent", "waiting", "shaken"])
+@pytest_twisted.ensureDeferred
+async def test_a_stranger_makes_room_whatever_it_waits_for(how: str) -> None:
+    step = Doorstep(handshakes=1 if how == "waiting" else 1000, strangers=1)
+    if how == "silent":
+        first: Any = step.street.connect(step.address)
+        await step.inside(1)
+    elif how == "waiting":
+        (await step.street.call(step.address)).fin()
+        await step.inside(0)
+        first = await step.street.call(step.address, shakes=False)
+        await step.street.spin(lambda: step.loop.gate.delayed)
+    else:
+        first = await step.street.call(step.address)
+    before = len(step.refusals)
+    visit = step.house.admission.admit("192.0.2.9:1", 0.0)  # of a source that has none
+    assert isinstance(visit, Visit)
+    assert (step.refusals[before:], step.house.inside) == ([Refusal.STRANGERS], 1)
+    if how == "silent":
+        first.settimeout(5)
+        assert first.recv(1) == b""
+    else:
+        assert await step.street.ended(first) in (FIN, RST)
+    visit.departed()
+    await step.clean()
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_is_identified_makes_its_source_known(step: Doorstep) -> None:
+    await step.acquiring()
+    admission = step.house.admission
+    assert (admission.strangers, admission.known, admission.callers("production"), admission.exchanges) == (0, 1, 1, 1)
+    assert (len(step.loop.strangers), len(step.loop.poller)) == (1, 1)  # the door, and the caller
 
 
 # ---- callers that do not get that far -----------------------------------------------------------------------------------
@@ -157,20 +194,6 @@ async def test_a_caller_that_does_not_identify_itself(step: Doorstep) -> None:
 
 
 # ---- too many at once ---------------------------------------------------------------------------------------------------
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_full_gate_leaves_callers_in_the_kernel_s_queue(step: Doorstep) -> None:
-    for _ in range(GATE_FULL + 50):  # some go on before the listener looks
-        step.loop.gate.enter(lambda: None)
-    caller = await step.street.call(step.address, shakes=False)
-    await step.street.spin(lambda: step.street.reactor.timers)  # the listener pauses
-    assert step.house.inside == 0
-    for _ in range(GATE_FULL + 50):
-        await step.advance(0.001)
-    await step.advance(PAUSE)
-    await step.changes.until(lambda: caller.shaken)
-    assert step.house.inside == 1
 
 
 @pytest_twisted.ensureDeferred

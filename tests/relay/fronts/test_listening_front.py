@@ -1,17 +1,20 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from admitted import admitted
 from fake_link import FIN, LOST, RST
 from halibut_bytes import REQUEST, RESPONSE, deflated, frame, pieces, reference, request, single
 from tables import OCTOPUS, OTHER_OCTOPUS, PRODUCTION, STAGING, STRANGER, machine
 from visit import ID, IDENTIFY, PEER, Visit
 
 from relay.halibut.lines import CLIENT_IDENTITY, END, NEXT, PREAMBLE, PROCEED, SERVER_IDENTITY
-from relay.outcomes import Outcome, Refusal
+from relay.outcomes import Outcome, Refusal, SentAway
 from relay.page import PAGE
 from relay.transport.errors import HandshakeError
+from routing.table import OctopusLimits
 
 # ---- who it is ----------------------------------------------------------------------------------------------------------
 
@@ -45,6 +48,42 @@ def test_whoever_has_no_certificate_of_ours_is_closed_without_a_byte(certificate
     assert (visit.hears(), visit.link.ended) == ([], FIN)
     assert visit.refusals == [refusal]
     assert visit.door.asked == []
+
+
+@pytest.mark.parametrize("limits", [{"callers": 1}, {"octopus": (replace(PRODUCTION, limits=OctopusLimits(callers=1)),)}])
+def test_an_octopus_beyond_the_callers_of_a_limit_is_closed_without_a_byte(limits: dict[str, Any]) -> None:
+    visit = Visit(**limits)
+    first = admitted(PEER, 0, visit.door.admission)
+    assert first.identified(visit.door.machine.octopus[0], visit.door.machine) is None
+    visit.says(PREAMBLE, CLIENT_IDENTITY)
+    assert (visit.hears(), visit.link.ended, visit.door.asked) == ([], FIN, [])
+    assert visit.refusals == [Refusal.CALLERS if "callers" in limits else Refusal.OCTOPUS_CALLERS]
+
+
+def test_a_call_beyond_the_exchanges_of_the_relay_is_closed_before_it_begins_and_told_as_one_that_failed() -> None:
+    visit = Visit(limits={"exchanges": 1})
+    assert visit.door.admission.begin("production") is None
+    visit.says(PREAMBLE, CLIENT_IDENTITY)
+    assert (visit.hears(), visit.link.ended, visit.door.asked) == ([], FIN, [])
+    [call] = visit.door.calls
+    assert (call.outcome, call.octopus, call.detail) == (
+        Outcome.EXCHANGES, "production", "1 calls were under way (relay.limits.exchanges)",
+    )  # fmt: skip
+    assert call.ended == visit.door.clock.seconds()
+    assert visit.door.admission.exchanges == 1
+
+
+def test_the_end_of_a_call_leaves_its_place_to_the_next() -> None:
+    visit = Visit(limits={"exchanges": 1}).identified()
+    assert visit.door.admission.exchanges == 1
+    visit.link.lose()
+    assert (visit.outcomes, visit.door.admission.exchanges) == ([Outcome.CALLER_LEFT], 0)
+
+
+def test_a_stranger_makes_room_at_once() -> None:
+    visit = Visit()
+    visit.front.send_away(SentAway(Refusal.STRANGERS, "it made room"))
+    assert (bool(visit.link.ended), visit.refusals) == (True, [Refusal.STRANGERS])
 
 
 def test_the_refusal_of_a_stranger_names_its_thumbprint() -> None:

@@ -13,6 +13,7 @@ from wires import Wires
 
 from relay.transport.arrival import HELLO_CLOSED, HELLO_LATE, Arrival
 from relay.transport.clienthello import LARGEST, ClientHello
+from relay.transport.loop import Loop
 
 SECONDS = 10.0
 HELLO = spoken(name="web01.relay.corp")
@@ -23,7 +24,7 @@ class Caller:
     """A caller that has connected, and what is heard of it. reads: how often the reactor found it readable."""
 
     changes: Changes
-    reactor: ClockedReactor
+    loop: Loop
     ours: socket.socket
     theirs: socket.socket
     arrived: list[ClientHello] = field(default_factory=list)
@@ -31,15 +32,15 @@ class Caller:
     reads: int = 0
 
     def begin(self) -> Arrival:
-        made = Arrival(self.reactor, self.ours, SECONDS, self._note(self.arrived), self._note(self.failed))
-        read = made.doRead
+        made = Arrival(self.loop, self.ours, SECONDS, self._note(self.arrived), self._note(self.failed))
+        read = made.readable
 
         def counted() -> None:
             self.reads += 1
             read()
             self.changes.changed()
 
-        made.doRead = counted
+        made.readable = counted
         return made
 
     def _note(self, notes: list[Any]) -> Callable[[Any], None]:
@@ -57,10 +58,12 @@ class Caller:
 @pytest_twisted.async_yield_fixture
 async def caller(nothing_left: None) -> AsyncIterator[Caller]:
     ours, theirs = socket_pair()
-    made = Caller(Changes(), ClockedReactor(), ours, theirs)
+    reactor = ClockedReactor()
+    made = Caller(Changes(), Loop(reactor, 1000), ours, theirs)
     with ours, theirs:
         yield made
-    assert not made.reactor.timers
+    made.loop.stop()
+    assert not reactor.timers
     assert len(made.heard) <= 1, "it was told more than once"
 
 
@@ -106,7 +109,7 @@ async def test_openssl_takes_it_from_there(wires: Wires, version: str) -> None:
         end.link.accept()
 
     end = wires.end(ours, accepts=True)
-    Arrival(wires.clocked, ours, SECONDS, arrived, pytest.fail)
+    Arrival(wires.loop, ours, SECONDS, arrived, pytest.fail)
     peer = TlsPeer(wires.changes, theirs, client_side(version), name="web01")
     wires.peers.append(peer)
     await wires.changes.until(lambda: end.receiver.made and peer.shaken)
@@ -119,9 +122,9 @@ async def test_it_does_not_come_in_time(caller: Caller, sent: bytes) -> None:
     caller.begin()
     caller.theirs.send(sent)
     await caller.changes.until(lambda: caller.reads == bool(sent))
-    caller.reactor.advance(SECONDS - 0.01)
+    caller.loop.reactor.advance(SECONDS - 0.01)
     assert caller.heard == []
-    caller.reactor.advance(0.02)
+    caller.loop.reactor.advance(0.02)
     assert caller.heard == [HELLO_LATE]
     assert caller.ours.fileno() == -1
 

@@ -99,7 +99,7 @@ class Net:
 @pytest_twisted.async_yield_fixture
 async def net(wires: Wires) -> AsyncIterator[Net]:
     made = Net(wires)
-    listener = Listener(wires.clocked, listening_socket("127.0.0.1", 0), made.accept, lambda: False, lambda error: None)
+    listener = Listener(wires.clocked, listening_socket("127.0.0.1", 0), made.accept, lambda error: None)
     made.port = listener.address[1]
     yield made
     listener.stop()

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -8,13 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from relay.transport.gate import BURST, HandshakeGate
+from relay.clock import Clock as AnyClock
+from relay.transport.gate import BURST, HandshakeGate, Turns
+
+
+class Gate(HandshakeGate):
+    """Where everybody is of one source, which has no pace of its own."""
+
+    def __init__(self, clock: AnyClock, per_second: int) -> None:
+        super().__init__(clock, per_second, 1)
+        self._one = Turns()
+        self._one.free = True
+
+    def comes(self, begin: Callable[[], object]) -> None:
+        self.enter(self._one, begin)
 
 
 def test_none_begins_from_within_enter() -> None:
     clock, began = Clock(), []
-    gate = HandshakeGate(clock, 100)
-    gate.enter(lambda: began.append(1))
+    gate = Gate(clock, 100)
+    gate.comes(lambda: began.append(1))
     assert (began, len(gate)) == ([], 1)
     clock.advance(0)
     assert (began, len(gate)) == ([1], 0)
@@ -22,18 +36,18 @@ def test_none_begins_from_within_enter() -> None:
 
 def test_they_begin_in_order() -> None:
     clock, began = Clock(), []
-    gate = HandshakeGate(clock, 50)
+    gate = Gate(clock, 50)
     for index in range(20):
-        gate.enter(lambda index=index: began.append(index))
+        gate.comes(lambda index=index: began.append(index))
     clock.pump([0.02] * 20)
     assert began == list(range(20))
 
 
 def test_a_burst_and_then_the_rate() -> None:
     clock, began = Clock(), []
-    gate = HandshakeGate(clock, 100)
+    gate = Gate(clock, 100)
     for _ in range(100):
-        gate.enter(lambda: began.append(clock.seconds()))
+        gate.comes(lambda: began.append(clock.seconds()))
     clock.advance(0)
     assert len(began) == 100 * BURST
     clock.pump([0.001] * 500)
@@ -47,19 +61,19 @@ def test_a_burst_and_then_the_rate() -> None:
 
 def test_what_was_not_used_is_saved_up_to_a_burst_and_no_more() -> None:
     clock, began = Clock(), []
-    gate = HandshakeGate(clock, 100)
+    gate = Gate(clock, 100)
     clock.advance(3600)
     for _ in range(100):
-        gate.enter(lambda: began.append(1))
+        gate.comes(lambda: began.append(1))
     clock.advance(0)
     assert len(began) == 10
 
 
 def test_a_small_rate_lets_one_begin_at_once() -> None:
     clock, began = Clock(), []
-    gate = HandshakeGate(clock, 1)
-    gate.enter(lambda: began.append(1))
-    gate.enter(lambda: began.append(2))
+    gate = Gate(clock, 1)
+    gate.comes(lambda: began.append(1))
+    gate.comes(lambda: began.append(2))
     clock.advance(0)
     assert began == [1]
     clock.advance(0.99)
@@ -72,9 +86,9 @@ def test_a_small_rate_lets_one_begin_at_once() -> None:
 @given(st.integers(1, 5000), st.integers(1, 60))
 def test_each_wait_is_counted_once(per_second: int, callers: int) -> None:
     clock, began = Clock(), []
-    gate = HandshakeGate(clock, per_second)
+    gate = Gate(clock, per_second)
     for _ in range(callers):
-        gate.enter(lambda: began.append(1))
+        gate.comes(lambda: began.append(1))
     clock.advance(0)
     at_once = len(began)
     for _ in range(callers - at_once):
@@ -86,13 +100,13 @@ def test_each_wait_is_counted_once(per_second: int, callers: int) -> None:
 
 def test_one_that_fails_stops_no_other() -> None:
     clock, began = Clock(), []
-    gate = HandshakeGate(clock, 100)
+    gate = Gate(clock, 100)
 
     def fail() -> None:
         raise RuntimeError("a bug of ours")
 
-    gate.enter(fail)
-    gate.enter(lambda: began.append(1))
+    gate.comes(fail)
+    gate.comes(lambda: began.append(1))
     with pytest.raises(RuntimeError):
         clock.advance(0)
     clock.advance(0)
@@ -101,17 +115,17 @@ def test_one_that_fails_stops_no_other() -> None:
 
 def test_one_may_enter_from_within_another() -> None:
     clock, began = Clock(), []
-    gate = HandshakeGate(clock, 100)
-    gate.enter(lambda: (began.append(1), gate.enter(lambda: began.append(2))))
+    gate = Gate(clock, 100)
+    gate.comes(lambda: (began.append(1), gate.comes(lambda: began.append(2))))
     clock.advance(0)
     assert began == [1, 2]
 
 
 def test_stopping_forgets_whoever_waits() -> None:
     clock, began = Clock(), []
-    gate = HandshakeGate(clock, 1)
+    gate = Gate(clock, 1)
     for _ in range(3):
-        gate.enter(lambda: began.append(1))
+        gate.comes(lambda: began.append(1))
     clock.advance(0)
     gate.stop()
     gate.stop()
@@ -123,11 +137,11 @@ def test_stopping_forgets_whoever_waits() -> None:
 
 def test_its_pace_may_change() -> None:
     clock, began = Clock(), []
-    gate = HandshakeGate(clock, 1)
+    gate = Gate(clock, 1)
     for _ in range(4):
-        gate.enter(lambda: began.append(clock.seconds()))
+        gate.comes(lambda: began.append(clock.seconds()))
     clock.advance(0)
-    gate.pace(100)
+    gate.pace(100, 1)
     clock.pump([1.0, 0, 0, 0, 0])
     assert began == [0.0, 1.0, 1.0, 1.0]
 
@@ -135,9 +149,9 @@ def test_its_pace_may_change() -> None:
 @pytest_twisted.ensureDeferred
 async def test_one_a_turn_so_that_others_have_theirs_between() -> None:
     changes, order = Changes(), []
-    gate = HandshakeGate(real, 1000)
+    gate = Gate(real, 1000)
     for _ in range(4):
-        gate.enter(lambda: order.append("handshake"))
+        gate.comes(lambda: order.append("handshake"))
 
     def other() -> None:
         order.append("turn")
@@ -150,3 +164,72 @@ async def test_one_a_turn_so_that_others_have_theirs_between() -> None:
     text = " ".join(order)
     assert order.count("handshake") == 4
     assert "handshake handshake" not in text
+
+
+# ---- sources ------------------------------------------------------------------------------------------------------------
+
+
+def test_sources_take_turns_whatever_waits_of_each() -> None:
+    clock, began = Clock(), []
+    gate = HandshakeGate(clock, 1000, 1000)
+    flood, steady, third = Turns(), Turns(), Turns()
+    for index in range(5):
+        gate.enter(flood, lambda index=index: began.append(f"flood {index}"))
+    gate.enter(steady, lambda: began.append("steady 0"))
+    gate.enter(steady, lambda: began.append("steady 1"))
+    gate.enter(third, lambda: began.append("third 0"))
+    clock.pump([0.001] * 8)
+    assert began == ["flood 0", "steady 0", "third 0", "flood 1", "steady 1", "flood 2", "flood 3", "flood 4"]
+
+
+def test_a_source_has_its_own_pace_and_keeps_nobody_else_waiting() -> None:
+    clock, began = Clock(), []
+    gate = HandshakeGate(clock, 1000, 10)
+    flood, steady = Turns(), Turns()
+    for _ in range(20):
+        gate.enter(flood, lambda: began.append("flood"))
+    clock.pump([0.0] * 5)
+    assert (began, len(gate)) == (["flood"], 19)
+    assert len(clock.getDelayedCalls()) == 1  # all that is there has to rest: nothing turns round and round
+    gate.enter(steady, lambda: began.append("steady"))
+    clock.advance(0)
+    assert began == ["flood", "steady"]
+    clock.pump([0.1] * 5)
+    assert began == ["flood", "steady", *["flood"] * 5]
+    clock.pump([0.05] * 30)
+    assert (len(gate), clock.getDelayedCalls()) == (0, [])
+
+
+def test_whoever_comes_one_by_one_has_no_more_than_whoever_waits() -> None:
+    clock, began = Clock(), []
+    gate = HandshakeGate(clock, 1000, 10)
+    source = Turns()
+    for _ in range(100):
+        if not source.waiting:
+            gate.enter(source, lambda: began.append(1))
+        clock.advance(0.01)
+    assert len(began) == pytest.approx(10, abs=1)
+
+
+def test_a_source_that_is_free_has_the_pace_of_all() -> None:
+    clock, began = Clock(), []
+    gate = HandshakeGate(clock, 1000, 10)
+    source = Turns()
+    for _ in range(20):
+        gate.enter(source, lambda: began.append(1))
+    clock.advance(0)
+    source.free = True
+    clock.advance(0.1)
+    clock.pump([0.001] * 20)
+    assert len(began) == 20
+
+
+def test_stopping_forgets_those_that_wait_and_those_that_rest() -> None:
+    clock = Clock()
+    gate = HandshakeGate(clock, 1000, 10)
+    one, other = Turns(), Turns()
+    for source in (one, one, one, other):
+        gate.enter(source, lambda: None)
+    clock.advance(0)
+    gate.stop()
+    assert (len(gate), len(one.waiting), len(other.waiting), clock.getDelayedCalls()) == (0, 0, 0, [])

@@ -259,8 +259,39 @@ async def test_closing_twice_is_closing_once(wires: Wires) -> None:
 async def test_a_closed_connection_is_let_go_of_by_the_poller(wires: Wires) -> None:
     end, _ = await wires.accepted()
     other, _ = await wires.accepted()
-    assert len(wires.loop.poller) == 2
+    assert (len(wires.loop.poller), len(wires.loop.strangers)) == (0, 2)
+    for each in (end, other):
+        each.link.trusted()
+    assert (len(wires.loop.poller), len(wires.loop.strangers)) == (2, 0)
     end.link.abortConnection()
     assert len(wires.loop.poller) == 1
     other.link.pause("still asked for its peer's close")
     assert len(wires.loop.poller) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_is_identified_is_read_among_those_who_are(wires: Wires) -> None:
+    end, peer = await wires.accepted()
+    end.link.trusted()
+    end.link.trusted()
+    peer.write(b"request")
+    await wires.changes.until(lambda: end.receiver.data == b"request")
+    end.link.abortConnection()
+    end.link.trusted()  # nothing comes of it any more
+    assert (len(wires.loop.poller), len(wires.loop.strangers)) == (0, 0)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_what_waits_for_its_peer_is_counted_until_it_is_taken_or_given_up(wires: Wires, taken: bool) -> None:
+    end, peer = await wires.accepted()
+    fill(end, peer, 100_000)
+    assert wires.loop.buffered == end.link.unsent >= 100_000
+    end.link.write(b"more")
+    assert wires.loop.buffered == end.link.unsent
+    if taken:
+        peer.read()
+        await wires.changes.until(lambda: not end.link.unsent)
+    else:
+        end.link.abortConnection()
+    assert wires.loop.buffered == 0

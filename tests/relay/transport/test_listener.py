@@ -28,10 +28,9 @@ class Door:
         self.reactor = ClockedReactor()
         self.accepted: list[tuple[socket.socket, str]] = []
         self.starved: list[OSError] = []
-        self.busy = False
         self.on_accepted: Callable[[], None] = lambda: None
         self.callers: list[socket.socket] = []
-        self.listener = Listener(self.reactor, listening_socket(host, 0), self._accepted, lambda: self.busy, self._starved)
+        self.listener = Listener(self.reactor, listening_socket(host, 0), self._accepted, self._starved)
 
     def _accepted(self, sock: socket.socket, peer: str) -> None:
         self.accepted.append((sock, peer))
@@ -72,45 +71,12 @@ async def test_callers_are_accepted_with_their_address(door: Door) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_one_turn_accepts_so_many_and_no_more(door: Door) -> None:
-    for _ in range(ACCEPTS_PER_TURN + 5):
+    for _ in range(ACCEPTS_PER_TURN + 3):
         door.call()
     door.listener.doRead()
     assert len(door.accepted) == ACCEPTS_PER_TURN
     door.listener.doRead()
-    assert len(door.accepted) == ACCEPTS_PER_TURN + 5
-
-
-@pytest_twisted.ensureDeferred
-async def test_while_it_is_busy_callers_wait_in_the_queue(door: Door) -> None:
-    door.busy = True
-    door.call()
-    await turns()
-    assert door.accepted == []
-    assert len(door.reactor.timers) == 1
-    door.reactor.advance(PAUSE)
-    await turns()
-    assert door.accepted == []
-    door.busy = False
-    door.reactor.advance(PAUSE)
-    await door.changes.until(lambda: door.accepted)
-
-
-@pytest_twisted.ensureDeferred
-async def test_it_asks_before_each_caller_whether_it_is_busy(door: Door) -> None:
-    for _ in range(4):
-        door.call()
-
-    def full() -> None:
-        door.busy = len(door.accepted) == 2
-
-    door.on_accepted = full
-    await door.changes.until(lambda: len(door.accepted) == 2)
-    await turns()
-    assert len(door.accepted) == 2
-    door.on_accepted = lambda: None
-    door.busy = False
-    door.reactor.advance(PAUSE)
-    await door.changes.until(lambda: len(door.accepted) == 4)
+    assert len(door.accepted) == ACCEPTS_PER_TURN + 3
 
 
 @pytest_twisted.ensureDeferred
@@ -151,9 +117,11 @@ async def test_a_caller_that_has_gone_before_it_was_accepted_stops_no_other(door
 @pytest.mark.parametrize("paused", [False, True])
 @pytest_twisted.ensureDeferred
 async def test_stopping_refuses_callers(door: Door, paused: bool) -> None:
-    door.busy = paused
     port = door.listener.address[1]
     door.call()
+    if paused:
+        with no_descriptor_free():
+            await door.changes.until(lambda: door.starved)
     await turns()
     door.listener.stop()
     door.listener.stop()
