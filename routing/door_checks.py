@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from routing.addresses import FRONT, WILDCARDS, Address, overlap, own_hosts
+from routing.connect_checks import is_reached
 from routing.entries import Declaration, Entry
 from routing.mistakes import Mistake
 from routing.schema import ADMIN, MachineSection
@@ -90,7 +91,7 @@ def _ways_in(declared: Declaration) -> Iterator[Mistake]:
                 "Add front: {listen: 10933}, or give the machine a port.",
                 machine.section.host,
             )
-        elif machine.is_mapping and not {"port", "host", "front"} & set(machine.written):
+        elif machine.is_mapping and not ({"port", "host", "front"} & set(machine.written) or is_reached(declared, machine)):
             remedy = f"Add port: 11001, or host: with a name at {FRONT}, or front: polling."
             yield machine.mistake("port", "missing, and so are host and front", remedy)
 

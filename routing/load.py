@@ -5,12 +5,13 @@ from pathlib import Path
 
 from certs.passwords import PasswordFile
 from certs.store import Provisioned
-from routing import checks, door_checks, files, polling_checks, reading, yaml_lines
+from routing import checks, connect_checks, door_checks, files, polling_checks, reading, targets, yaml_lines
+from routing.addresses import Address
 from routing.entries import Declaration, Entry
 from routing.merging import given, limits, pins, relay_timeouts, timeouts
 from routing.mistakes import ConfigurationError, WrongValueError
-from routing.schema import Configuration, MachineSection, OctopusSection
-from routing.table import NODE_CONNECTIONS, HttpProxy, Machine, Octopus, Relay, RelayLimits, Table
+from routing.schema import Configuration, FrontSection, MachineSection, OctopusSection
+from routing.table import NODE_CONNECTIONS, ConnectDoor, HttpProxy, Machine, Octopus, Relay, RelayLimits, Table
 from routing.values import POLLING
 
 
@@ -21,7 +22,8 @@ def load(path: Path) -> Table:
     files too; '~' means nothing. It blocks while it reads, and may run in any thread.
     """
     declared = _read(path)
-    mistakes = [*declared.mistakes, *checks.check(declared), *door_checks.check(declared), *polling_checks.check(declared)]
+    rooms = (checks, door_checks, connect_checks, polling_checks)
+    mistakes = [*declared.mistakes, *(mistake for room in rooms for mistake in room.check(declared))]
     if mistakes:
         raise ConfigurationError(mistakes, declared.files)
     return _table(declared)
@@ -93,6 +95,7 @@ def _table(declared: Declaration) -> Table:
         front=main.front.listen if "listen" in main.front.model_fields_set else None,
         back=back,
         back_octopus=octopus.get(main.back.octopus or main.octopus[0].name) if back else None,
+        connect=_connect(main.front, folder),
         admin=main.admin.listen,
         files=tuple(declared.files),
         sections={
@@ -101,6 +104,10 @@ def _table(declared: Declaration) -> Table:
             if declared.gives(name)
         },
     )
+
+
+def _connect(front: FrontSection, folder: Path) -> ConnectDoor | None:
+    return ConnectDoor(folder / front.credentials if front.credentials else None) if front.connect else None
 
 
 def _octopus(entry: Entry[OctopusSection], folder: Path) -> Octopus:
@@ -141,11 +148,19 @@ def _machine(main: Configuration, entry: Entry[MachineSection], octopus: dict[st
         host=section.host,
         subscription=section.tentacle if isinstance(section.tentacle, str) else section.subscription,
         polled_for=section.front == POLLING,
+        target=_target(entry) if main.front.connect else None,
         identity=_provisioned(folder, section),
         limits=limits(defaults.limits, section.limits),
         timeouts=timeouts(defaults.timeouts, section.timeouts),
         places=entry.places,
     )
+
+
+def _target(entry: Entry[MachineSection]) -> Address | None:
+    section = entry.section
+    if entry.has("connect"):
+        return section.connect
+    return None if isinstance(section.tentacle, str) else targets.of_tentacle(section.tentacle)
 
 
 def _provisioned(folder: Path, section: OctopusSection | MachineSection) -> Provisioned | None:

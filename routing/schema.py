@@ -26,7 +26,6 @@ _MACHINE_EXAMPLE = {
     "port": 11001,
 }
 _PINNED: Final[dict[str, Any]] = {"oneOf": [{"required": ["thumbprint"]}, {"required": ["thumbprints"]}]}
-_HAS_DOOR: Final[dict[str, Any]] = {"anyOf": [{"required": [key]} for key in ("port", "host", "front")]}
 
 
 def about(
@@ -300,13 +299,32 @@ class FrontSection(Section):
             "[::1]:10933",
         ),
     ]
+    connect: Annotated[
+        values.Switch,
+        about(
+            "Whether callers may also come to `listen` as to an HTTP proxy: Octopus with the relay as the machine's Proxy "
+            "sends `CONNECT HOST:PORT`, which says which machine is meant: see `machines[].connect`. Nothing else is let "
+            "through.",
+            "true",
+            default="false",
+        ),
+    ] = False
+    credentials: Annotated[
+        values.OptionalPath,
+        about(
+            "With `connect`: a file with a line `user:password` for each who may use it as a proxy; several while a password "
+            "is being replaced. Others may not use the file (`chmod 600`). A reload reads it again. Refusal "
+            "`proxy-credentials`.",
+            "proxy-users",
+        ),
+    ] = None
 
 
 _OF_THIS_MACHINE = "Of this machine. What is not given here is that of `defaults`."
 
 
 class MachineSection(Section):
-    model_config = ConfigDict(json_schema_extra={"allOf": [_PINNED, _HAS_DOOR]})
+    model_config = ConfigDict(json_schema_extra=_PINNED)  # which way in it has may be said in the main file (front.connect)
 
     name: Annotated[values.Name, about("The name of this machine. Upper and lower case do not make two names.", "web01")]
     tentacle: Annotated[
@@ -339,8 +357,8 @@ class MachineSection(Section):
     port: Annotated[
         values.OptionalDoor,
         about(
-            "A door of its own. A port alone is of every interface, IPv4 and IPv6. A machine needs `port`, `host` or `front`, "
-            "and may have all of them.",
+            "A door of its own. A port alone is of every interface, IPv4 and IPv6. A machine needs `port`, `host`, `front` or, "
+            "with `front.connect`, a target, and may have all of them.",
             11001,
             "10.0.0.1:11001",
             "[::1]:11001",
@@ -352,6 +370,16 @@ class MachineSection(Section):
             "The name that means this machine at `front.listen`: the host of the URI that Octopus has for it. No wildcards; no "
             "two machines have the same one.",
             "web01.relay.corp",
+        ),
+    ] = None
+    connect: Annotated[
+        values.OptionalTarget,
+        about(
+            "With `front.connect`: the host and port of the URI that Octopus has for this machine, which it asks the relay "
+            "for. Without a port: 10933. Left out, it is the address in `tentacle`, where the Tentacle listens. No two "
+            "machines have the same one; `none`: nobody comes this way.",
+            "web01.internal:10933",
+            "none",
         ),
     ] = None
     front: Annotated[

@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from certs.passwords import PasswordFile, PasswordSource, parse_source
 from certs.thumbprint import Thumbprint, ThumbprintError
-from routing import addresses, subscriptions, units
+from routing import addresses, subscriptions, targets, units
 from routing.addresses import Address
 from routing.mistakes import WrongValueError
 
@@ -31,12 +31,14 @@ _PATH_REMEDY = "Write a path; a relative one starts at the folder of this file."
 _SOURCE_REMEDY = "Write the path of a file whose first line is the password, or credential:NAME, which systemd hands over."
 POLLING: Final = "polling"
 _FRONT_REMEDY = f"Write {POLLING}, or leave it out: Octopus then dials the machine's port or host."
+_SWITCH_REMEDY = "Write true or false."
 _LEVEL_REMEDY = f"Write one of {', '.join(LOG_LEVELS)}."
 _THUMBPRINTS_REMEDY = f"{ThumbprintError.remedy} Several go into a list."
 _INCLUDE_REMEDY = "Write a file or a pattern, such as machines.d/*.yaml; several go into a list."
 # What may stand between the digits: as Thumbprint.parse has it.
 _BETWEEN = "[\\s:\\-\u200b\u200e\u200f\ufeff]*"
 _THUMBPRINT_PATTERN = f"{_BETWEEN}(?:(?:[0-9A-Fa-f]{_BETWEEN}){{40}}|(?:[0-9A-Fa-f]{_BETWEEN}){{64}})"
+_SWITCH: Final = {"true": True, "false": False}
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _MAX_PATH = 4096
 MILLISECOND: Final = 0.001
@@ -179,6 +181,13 @@ def _front_style(text: str) -> str:
     return text
 
 
+def _switch(text: str) -> bool:
+    """As YAML writes it: the values come as text."""
+    if text.lower() not in _SWITCH:
+        raise WrongValueError("neither true nor false", _SWITCH_REMEDY)
+    return _SWITCH[text.lower()]
+
+
 def _list(remedy: str) -> BeforeValidator:
     """One value is a list of one."""
 
@@ -289,6 +298,12 @@ AdminDoor = Annotated[
 ]
 ServerName = Annotated[
     str | None, Reader(addresses.server_name, addresses.HOST_REMEDY, "a host name", text(addresses.HOST_PATTERN))
+]
+Switch = Annotated[
+    bool, Reader(_switch, _SWITCH_REMEDY, "true or false", text("[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]", "boolean"))
+]
+OptionalTarget = Annotated[
+    Address | None, Reader(targets.optional_target, targets.REMEDY, "`HOST:PORT`, or `none`", text(targets.PATTERN))
 ]
 Ready = Annotated[
     float | None, Reader(_ready, units.DURATION_REMEDY, "more than 0s, less than 60s", text(units.DURATION_PATTERN))
