@@ -109,6 +109,8 @@ class SentAway:
 
 
 RELAY_DRAINS: Final = SentAway(Refusal.DRAINING, "the relay is draining", Outcome.STOPPED)
+RELAY_FULL: Final = SentAway(Refusal.CONNECTIONS, "too many connections")
+CONNECT_CLOSES: Final = SentAway(Refusal.DRAINING, "a reload has closed the CONNECT door")
 DOOR_CLOSES: Final = SentAway(Refusal.DRAINING, "a reload has closed the door")
 MACHINE_GONE: Final = SentAway(Refusal.DRAINING, "a reload has removed the machine")
 MACHINE_DRAINS: Final = SentAway(Refusal.MACHINE_DRAINED, "the machine is drained")

@@ -28,6 +28,7 @@ from relay.reload import Changes, Follower, Step, compare
 from relay.reports import Reports
 from relay.route import Failure, Route
 from relay.transport.loop import Loop
+from routing.addresses import Address
 from routing.table import Machine, Relay, RelayTimeouts, Table
 
 __all__ = ["CHECK_EVERY", "Failure", "NoSuchNameError", "RelayService", "StartError"]
@@ -152,6 +153,10 @@ class RelayService:
     def hosts(self) -> Mapping[str, Machine]:
         return self.table.hosts
 
+    @property
+    def targets(self) -> Mapping[Address, Machine] | None:
+        return self.table.targets if self.table.connect else None
+
     def admit(self) -> bool:
         if self._connections >= self.table.relay.limits.connections:
             return False
@@ -271,6 +276,7 @@ class RelayService:
                 machine=name,
                 door=str(machine.door) if machine.door else None,
                 host=machine.host,
+                **({"connect": str(machine.target)} if machine.target else {}),
                 **({"subscription": _subscription(machine, self.faces)} if machine.polled_for else {}),
                 tentacle=str(machine.tentacle or machine.uri),
                 thumbprint_for_octopus=str(self.faces.of_machine(name).thumbprint),
@@ -426,7 +432,7 @@ class RelayService:
 
     def _stop(self, loop: Loop) -> None:
         assert self._doors
-        self._doors.stop()
+        self._doors.close()
         for route in self._all_routes():
             route.stop()
         self.entrance.drain()
@@ -443,7 +449,7 @@ def _shown(table: Table, faces: Faces, name: str) -> tuple[object, ...]:
     """What is said of a machine's door."""
     machine = table.machine(name)
     assert machine
-    return machine.door, machine.host, machine.uri, faces.of_machine(name), _subscription(machine, faces)
+    return machine.door, machine.host, machine.target, machine.uri, faces.of_machine(name), _subscription(machine, faces)
 
 
 def _subscription(machine: Machine, faces: Faces) -> str | None:

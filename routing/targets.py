@@ -26,6 +26,8 @@ def target(text: str) -> Address:
     """
     if len(text) > _LONGEST:
         raise WrongValueError("too long for a host and a port", REMEDY)
+    if "/" in text or "@" in text:
+        raise WrongValueError("more than a host and a port", REMEDY)
     bracketed = _BRACKETED.fullmatch(text)
     if bracketed:
         host, port = bracketed[1], bracketed[2]
@@ -33,8 +35,7 @@ def target(text: str) -> Address:
         before, colon, behind = text.rpartition(":")
         host, port = (before, behind) if colon else (text, None)
         if ":" in host:
-            problem = "more than a host and a port" if "/" in host else "an IPv6 address without brackets"
-            raise WrongValueError(problem, REMEDY)
+            raise WrongValueError("an IPv6 address without brackets", REMEDY)
     number = TENTACLE_PORT if port is None else checked_port(port, REMEDY)
     return Address(_ipv6(host) if bracketed else _name_or_ipv4(host), number)
 
