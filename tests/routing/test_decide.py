@@ -5,7 +5,8 @@ from tables import OCTOPUS, OTHER_OCTOPUS, PRODUCTION, STAGING, STRANGER, machin
 
 from certs.thumbprint import Thumbprint
 from relay.outcomes import Refusal
-from routing.decide import Certificate, Denied, Reason, judge, machine_at
+from routing.addresses import Address
+from routing.decide import Certificate, Denied, Reason, judge, machine_at, machine_for
 
 WEB01 = machine(host="web01.corp")
 
@@ -45,3 +46,23 @@ def test_no_machine(name, reason):
 
 def test_every_reason_is_a_word_of_the_log():
     assert {*get_args(Reason)} <= {refusal.value for refusal in Refusal}
+
+
+def test_a_machine_by_its_target():
+    known = {Address("web01.corp", 10933): WEB01}
+    for target in ("web01.corp:10933", "WEB01.corp.:10933", "web01.corp"):
+        assert machine_for(known, target) is WEB01
+
+
+@pytest.mark.parametrize(
+    ("target", "detail"),
+    [
+        ("web01.corp:443", "no machine has the target web01.corp:443"),
+        ("\x1b[1mweb01:0", "it asked for ?[1mweb01:0: not a port from 1 to 65535"),
+        ("", "it asked for nothing: not a host name or IP address"),
+        ("/" * 1000, f"it asked for {'/' * 100}: too long for a host and a port"),
+    ],
+)
+def test_no_machine_by_its_target(target, detail):
+    known = {Address("web01.corp", 10933): WEB01}
+    assert machine_for(known, target) == Denied("unknown-target", detail)

@@ -80,9 +80,9 @@ def said(text: str, read: Callable[[Document], tuple[Section, list[Mistake]]] = 
         (
             "machines",
             "x" * 100_000,
-            "Known here: name, tentacle, thumbprint, thumbprints, octopus, port, host, front, subscription, identity,",
+            "Known here: name, tentacle, thumbprint, thumbprints, octopus, port, host, connect, front, subscription,",
         ),
-        ("front", "x", "Known here: listen."),
+        ("front", "x", "Known here: listen, connect, credentials."),
         ("admin", "port", "Known here: listen."),
     ],
 )

@@ -17,8 +17,8 @@ SIZE = "Write a whole number of bytes, or one with a unit: 64MiB, 10MB."
 PATH = "Write a path; a relative one starts at the folder of this file."
 SOURCE = "Write the path of a file whose first line is the password, or credential:NAME, which systemd hands over."
 MACHINE_KEYS = (
-    "name, tentacle, thumbprint, thumbprints, octopus, port, host, front, subscription, identity, identity_password, limits, "
-    "timeouts"
+    "name, tentacle, thumbprint, thumbprints, octopus, port, host, connect, front, subscription, identity, identity_password, "
+    "limits, timeouts"
 )
 
 GOOD = {
@@ -284,7 +284,7 @@ def test_one_wrong_value_or_key(key: str, value: str | None, said: str, tmp_path
     assert read({key: value}, tmp_path) == [said]
 
 
-@pytest.mark.parametrize("key", ["passthrough", "connect", "allow"])
+@pytest.mark.parametrize("key", ["passthrough", "allow"])
 @pytest.mark.parametrize("section", ["", "relay.", "octopus.", "machine."])
 def test_keys_of_later_versions_are_unknown(section: str, key: str, tmp_path: Path) -> None:
     (said,) = read({section + key: "x"}, tmp_path)
