@@ -100,7 +100,7 @@ def _table(declared: Declaration) -> Table:
         files=tuple(declared.files),
         sections={
             name: declared.entry(name, section).places
-            for name, section in (("relay", main.relay), ("defaults", main.defaults))
+            for name, section in (("relay", main.relay), ("front", main.front), ("defaults", main.defaults))
             if declared.gives(name)
         },
     )

@@ -139,8 +139,8 @@ class RelayLimitsSection(Section):
         int | None,
         values.count(1_000_000),
         about(
-            "Callers at once, polling Tentacles among them. The next one is closed before TLS: "
-            "refusal `connections`, metric `relay_connections`.",
+            "Callers at once, polling Tentacles among them. The next one is closed before TLS, and at the CONNECT door "
+            "answered before that: refusal `connections`, metric `relay_connections`.",
             default=RelayLimits().connections,
         ),
     ] = None
@@ -161,7 +161,8 @@ class RelayTimeoutsSection(Section):
         float | None,
         duration(MILLISECOND, MINUTE),
         about(
-            "From a caller's connect to its whole ClientHello. At most `identify`. Refusal `hello-timeout`.",
+            "From a caller's connect to its whole ClientHello, with a CONNECT before it. At most `identify`. Refusal "
+            "`hello-timeout`.",
             default=_default(RelayTimeouts(), "client_hello"),
         ),
     ] = None

@@ -195,7 +195,7 @@ class Table:
     target says so, too. back: the door where polling
     Tentacles come in, which shows what the Tentacles of `back_octopus` see. admin: where metrics and health are served.
     subscriptions: the machines of polling Tentacles.
-    files: all files that were read, `source` first. sections: where the main file has "relay" and "defaults".
+    files: all files that were read, `source` first. sections: where the main file has "relay", "front" and "defaults".
     """
 
     relay: Relay

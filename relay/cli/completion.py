@@ -57,6 +57,7 @@ machine_names = _completer(lambda table: [machine.name for machine in table.mach
 octopus_names = _completer(lambda table: [octopus.name for octopus in table.octopus])
 entry_names = _completer(lambda table: [each.name for each in table.machines] + [each.name for each in table.octopus])
 host_names = _completer(lambda table: list(table.hosts))
+target_names = _completer(lambda table: [str(target) for target in table.targets])
 
 
 def _table(context: click.Context) -> Table | None:

@@ -16,6 +16,8 @@ from relay.cli.main import main
 from relay.cli.status import ago
 from relay.load import Load
 from relay.outcomes import Outcome, Refusal
+from routing.addresses import Address
+from routing.table import ConnectDoor
 
 
 class Relay:
@@ -157,3 +159,13 @@ def test_one_that_is_drained_is_not_fine(relay: Relay) -> None:
 )
 def test_times_are_in_the_largest_unit(seconds: float, text: str) -> None:
     assert ago(seconds) == text
+
+
+def test_a_machine_s_target_is_a_door_too(relay: Relay) -> None:
+    table = relay.controls.table
+    web01, web02 = table.machines
+    machines = (replace(web01, target=Address("web01.internal", 10933)), web02)
+    relay.controls.table = replace(table, machines=machines, front=Address("", 10933), connect=ConnectDoor())
+    assert lines(relay.run("web01"))["door"].strip() == "127.0.0.1:0, CONNECT web01.internal:10933"
+    assert "connect door :10933: open" in relay.run().stdout.splitlines()
+    assert parsed(relay.run("--json").stdout, "status")["machines"][0]["connect"] == "web01.internal:10933"
