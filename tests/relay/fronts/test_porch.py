@@ -10,13 +10,19 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from changes import turns
+from clocked_reactor import real
 from connect_corner import TARGET, ConnectCorner, asking, client_hello
+from identities import identity
 from tls_peer import FIN, RST
+from twisted.internet.defer import Deferred
 from wires import Held
 
 from relay.fronts.porch import AWAY_WITHIN, LINGER, TURNED_AWAY
 from relay.fronts.tunnel_answers import CREDENTIALS, ESTABLISHED, FORBIDDEN, HALF, LATE, NO_HTTP, NO_TUNNEL, PAGE, UNAVAILABLE
 from relay.page import PAGE as MACHINE_PAGE
+from relay.peers.errors import ConnectingError, ProxyError
+from relay.peers.octopus import Octopus
+from relay.peers.tunnel import WebProxy
 from routing.table import RelayTimeouts
 
 CAPTURES = Path(__file__).parents[2] / "captures"
@@ -360,6 +366,45 @@ async def test_a_stop_answers_whoever_is_here_at_once(corner: ConnectCorner) -> 
     corner.service.stop()
     assert [await visitor.ended() for visitor in visitors] == [UNAVAILABLE.data] * 2
     assert await answered.ended() == PAGE.data
+
+
+# ---- a strict Octopus ---------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_strict_octopus_can_take_every_answer(make: Make, tmp_path: Path) -> None:
+    corner = make(users=USERS, connections=3)
+    octopus = Octopus(real, identity("octopus").pem(), spool=tmp_path)
+    thumbprint = str(corner.service.faces.of_machine("web01").thumbprint)
+
+    async def outcome(host: str = "web01.internal", user: str = "octo", password: str = "s3cret:x") -> str:
+        proxy = WebProxy(*corner.address, user, password)
+        try:
+            return await octopus.discover(host, 10933, proxy)
+        except ProxyError as error:
+            return f"{error.status} {error.reason}"
+        except ConnectingError as error:
+            return f"a close, {'to be tried again' if error.retry else 'for good'}"
+
+    assert await outcome() == thumbprint
+    assert await outcome("WEB03.internal") == "403 Forbidden"
+    assert await outcome(password="wrong") == "407 Proxy Authentication Required"
+    assert await outcome(user="") == "407 Proxy Authentication Required"
+    corner.service.drain_machine("web01")
+    assert await outcome() == "a close, to be tried again"
+    corner.service.resume_machine("web01")
+    await corner.street.spin(lambda: corner.connections == 0)
+    held = [await corner.through(asking(TARGET, "octo:s3cret:x")) for _ in range(3)]
+    assert await outcome() == "a close, to be tried again"
+    assert await outcome("WEB03.internal") == "403 Forbidden"
+    held[0].close()
+    await corner.street.spin(lambda: corner.connections == 2)
+    late = Deferred.fromCoroutine(outcome())
+    await corner.street.spin(lambda: corner.connections == 3)
+    corner.service.start_drain()
+    assert await late == "a close, to be tried again"
+    assert list(octopus.violations) == []
+    await octopus.stop()
 
 
 # ---- reload -------------------------------------------------------------------------------------------------------------
