@@ -27,6 +27,10 @@ _STATUS: Final = re.compile(
 )  # head splits at both spaces: without the second one it throws
 
 
+class SilentProxyError(EndedError):
+    """The proxy did not answer in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class WebProxy:
     """What Octopus has as a machine's proxy. user: empty for none."""
@@ -115,7 +119,7 @@ class Tunnel(Protocol):
             self._timer.cancel()
 
     def _late(self) -> None:
-        self._fail(EndedError(f"the proxy said nothing for {ANSWER_WITHIN:g} s"))
+        self._fail(SilentProxyError(f"the proxy said nothing for {ANSWER_WITHIN:g} s"))
 
     def _break(self, error: PeerError) -> None:
         if not self._done.called:

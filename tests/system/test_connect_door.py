@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 import pytest
 import pytest_twisted
 from exchanges import call
+from json_docs import parsed
 from scripted import CLIENT, PATIENCE, PREAMBLE, SERVER, Peer, party
 from system import HOST, RelayProcess, free_ports, identify
 from twisted.internet import reactor
@@ -248,3 +250,25 @@ def test_slow_callers_take_no_more_than_their_place_and_everybody_is_answered(si
     for sock in slow:
         sock.sendall(b"\r\n")
         assert sock.recv(len(ESTABLISHED), socket.MSG_WAITALL) == ESTABLISHED
+
+
+@pytest.mark.parametrize("site", [USERS], indirect=True)
+def test_the_relay_s_door_is_probed(site: Site, tmp_path: Path) -> None:
+    def probe(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "relay", "probe", *arguments, "--config", str(tmp_path / "relay.yaml")]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    done = probe("web01", "--connect")
+    assert (done.returncode, done.stderr) == (0, "")
+    heading, row = done.stdout.splitlines()
+    assert heading.split() == ["MACHINE", "TARGET", "DOOR", "RESULT", "MS"]
+    assert row.split()[:4] == ["web01", "web01.internal:10933", f"{HOST}:{site.address[1]}", "fine"]
+    [found] = parsed(probe("web01", "--connect", "--json").stdout, "probe-connect")
+    assert found["shown"] == found["expected"] == str(party("web01 face").thumbprint)
+    (tmp_path / "users").write_text("octo:newer\n")
+    done = probe("web01", "--connect")
+    assert done.returncode == 1
+    assert "What happened: it answered 407 Proxy Authentication Required." in done.stdout
+    assert "What to do: Reload the relay, if front.credentials has changed" in done.stdout
+    assert probe("web01", "--connect", "--octopus", "production").returncode == 2
+    assert probe("web01", "--address", "relay.corp").returncode == 2
