@@ -458,6 +458,15 @@ async def test_a_reload_that_closes_the_whole_door_answers_whoever_is_here(corne
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_stop_soon_after_such_a_reload_answers_whoever_is_still_here(corner: ConnectCorner) -> None:
+    half = await corner.visitor(asking()[:-2])
+    await turns()
+    corner.relay.reload(*corner.machines)
+    corner.service.stop()
+    assert await half.ended() == UNAVAILABLE.data
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_reload_reads_the_credentials_again(make: Make) -> None:
     corner = make(users=USERS)
     corner.credentials.write_text("octo:newest\n")
