@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from certs.errors import CertificateError, PasswordError
-from certs.files import check_folder, private_folder, read_private, unusable, write_private
+from certs.files import Reading, check_folder, private_folder, read_private, unusable, write_private
 from certs.identity import Identity
 from certs.passwords import PasswordSource
 from certs.pfx import read_pfx
@@ -32,6 +32,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _ID_LETTERS: Final = string.ascii_lowercase + string.digits  # as Tentacles make theirs (wire.md 6.1)
 _ID_LENGTH: Final = 20
 _SUBSCRIPTION = re.compile(r"poll://[a-z0-9][a-z0-9._-]{0,62}/")
+_SUBSCRIPTION_ID = Reading("subscription id", "Leave the state folder to the relay, and try again.")
 _PFX_SUFFIXES = (".pfx", ".p12")
 
 
@@ -82,16 +83,12 @@ class IdentityStore:
     def find_subscription(self, name: str) -> str | None:
         """The same, None if it was not made yet."""
         path = self._file("subscriptions", name)
-        data = read_private(path) if path.parent.exists() else None
-        if data is None:
+        check_state(self._folder)
+        if not _is_there(path.parent):
             return None
-        found = data.decode("ascii", "replace").strip()
-        if not _SUBSCRIPTION.fullmatch(found):
-            raise CertificateError(
-                f"{path}: not a subscription id. Restore poll://ID/ as Octopus has it for {name}, or delete the file: the "
-                "relay then makes another one, which Octopus has to be told."
-            )
-        return found
+        check_folder(path.parent)
+        data = read_private(path, reading=_SUBSCRIPTION_ID)
+        return None if data is None else subscription_in(data, name, str(path))
 
     def find_machine(self, name: str) -> Identity | None:
         """The machine's own identity, None if it was not made yet."""
@@ -183,6 +180,17 @@ class IdentityStore:
     def _make_folders(self, kind: str) -> None:
         private_folder(self._folder)
         private_folder(self._folder / kind)
+
+
+def subscription_in(data: bytes, name: str, path: str) -> str:
+    """The id in a file of the relay's own, for the machine of this name. Raises CertificateError, which names the path."""
+    found = data.decode("ascii", "replace").strip()
+    if not _SUBSCRIPTION.fullmatch(found):
+        raise CertificateError(
+            f"{path}: not a subscription id. Restore poll://ID/ as Octopus has it for {name}, or delete the file: the "
+            "relay then makes another one, which Octopus has to be told."
+        )
+    return found
 
 
 def find(path: Path, name: str) -> Identity | None:

@@ -15,6 +15,7 @@ from relay.exchange import Back, LeaseHolder
 from relay.faces import Faces
 from relay.fronts.dials import DialGate
 from relay.fronts.polling import LiveBack, PollingFront
+from relay.load import NodePolls
 from relay.outcomes import NodeTrouble, Outcome
 from relay.transport.loop import Loop
 from relay.transport.proxy import Proxy
@@ -129,6 +130,28 @@ class Polls:
     def busy(self) -> int:
         """How many have a call."""
         return sum(front.busy for front in self._all())
+
+    def nodes(self) -> list[NodePolls]:
+        """How each node is polled; not those that are polled no more."""
+        return [node for stand in self._stands.values() for node in stand.front.polls()]
+
+    @property
+    def live(self) -> bool:
+        """The Tentacle is there, for each octopus entry that is polled."""
+        return all(stand.front.back.live for stand in self._stands.values())
+
+    @property
+    def parked(self) -> int:
+        """How many connections to a listening Tentacle are ready, and in no call."""
+        return sum(back.parked for back in self._parked_backs())
+
+    @property
+    def waiting(self) -> int:
+        """How many calls that were picked up wait for a connection to a listening Tentacle."""
+        return sum(back.waiting for back in self._parked_backs())
+
+    def _parked_backs(self) -> list[ParkedBack]:
+        return [front.back for front in self._all() if isinstance(front.back, ParkedBack)]
 
     def _all(self) -> list[PollingFront]:
         return [*(stand.front for stand in self._stands.values()), *self._leaving]

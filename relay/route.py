@@ -17,7 +17,7 @@ from relay.clock import Clock
 from relay.exchange import Back
 from relay.faces import Faces
 from relay.fronts.listening import ListeningFront
-from relay.load import Load
+from relay.load import FailureKind, Load, NodePolls
 from relay.outcomes import MACHINE_DRAINS, NOISE, SERVED, TROUBLE, NodeTrouble, Outcome, Refusal, SentAway
 from relay.polls import House as PollsHouse
 from relay.polls import Polls
@@ -49,10 +49,11 @@ class House(PollsHouse, Protocol):
 class Failure:
     """A call that failed, a caller that was refused, or a node or Tentacle that could not be had.
 
-    time: unix, seconds; word: how it ended, or why; peer: the caller or the node.
+    time: unix, seconds; word: how it ended, or why; peer: the caller, the node, or the Tentacle.
     """
 
     time: float
+    kind: FailureKind
     word: Outcome | Refusal | NodeTrouble
     detail: str
     peer: str
@@ -106,23 +107,23 @@ class Route:
             self._served_at = call.ended
         elif call.outcome in TROUBLE:
             assert call.outcome
-            self.last_failure = Failure(time.time(), call.outcome, call.detail, call.peer)
+            self.last_failure = Failure(time.time(), "call", call.outcome, call.detail, call.peer)
         self._house.ended(call)
 
     def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
         if refusal not in NOISE:
-            self.last_failure = Failure(time.time(), refusal, detail, peer)
+            self.last_failure = Failure(time.time(), "refusal", refusal, detail, peer)
         self._house.refused(refusal, self.machine.name, peer, detail)
 
     def left(self, front: ListeningFront) -> None:
         self._fronts.discard(front)
 
     def node_troubled(self, octopus: str, node: str, trouble: NodeTrouble, detail: str) -> None:
-        self.last_failure = Failure(time.time(), trouble, detail, node)
+        self.last_failure = Failure(time.time(), "node", trouble, detail, node)
         self._house.node_troubled(self.machine.name, octopus, node, trouble, detail)
 
     def back_down(self, octopus: str, outcome: Outcome, detail: str) -> None:
-        self.last_failure = Failure(time.time(), outcome, detail, self.machine.uri)
+        self.last_failure = Failure(time.time(), "tentacle", outcome, detail, self.machine.uri)
         self._house.back_down(self.machine.name, octopus, outcome, detail)
 
     # ---- how it is --------------------------------------------------------------------------------------------------
@@ -148,6 +149,18 @@ class Route:
         return self._polls.standing
 
     @property
+    def nodes(self) -> list[NodePolls]:
+        """How each Octopus node is polled."""
+        return self._polls.nodes()
+
+    @property
+    def live(self) -> bool | None:
+        """The Tentacle is there; None where nobody polls, so that only a call would tell."""
+        if self.own_back is not None:
+            return self.own_back.live
+        return self._polls.live if self.machine.polled_for and not self.barred else None
+
+    @property
     def back_connections(self) -> int:
         """Connections to the Tentacle."""
         return sum(map(len, self._all_backs()))
@@ -155,17 +168,17 @@ class Route:
     @property
     def idle_back_connections(self) -> int:
         """Those of them that no exchange uses."""
-        return sum(back.idle for back in self._all_backs())
+        return sum(back.idle for back in self._all_backs()) + self._polls.parked
 
     @property
     def waiting(self) -> int:
         """Callers that wait for one."""
-        return sum(back.waiting for back in self._all_backs())
+        return sum(back.waiting for back in self._all_backs()) + self._polls.waiting
 
     @property
     def load(self) -> Load:
         """All of these."""
-        return Load(self.callers, self.in_flight, self.waiting, self.back_connections)
+        return Load(self.callers, self.in_flight, self.waiting, self.back_connections, self.pollers, self.polls)
 
     @property
     def last_success(self) -> float | None:

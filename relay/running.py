@@ -1,4 +1,4 @@
-"""The relay that runs with a state folder, as other commands meet it: whether there is one, and asking it to reload."""
+"""The relay that runs with a state folder, as other commands meet it: whether there is one, and what it answers."""
 
 import socket
 from dataclasses import dataclass
@@ -57,6 +57,17 @@ def reload(state: Path) -> Reloaded:
         return Reloaded(True, "", _texts(answer, "added"), _texts(answer, "changed"), _texts(answer, "removed"))
     said = [str(answer.get("error") or "the relay refused"), *_texts(answer, "mistakes")]
     return Reloaded(True, "; ".join(said))
+
+
+def machines(state: Path) -> dict[str, dict[str, Any]] | None:
+    """What the running relay says of each machine, as in docs/json/status.json; None where there is none, or no answer."""
+    if not is_running(state):
+        return None
+    try:
+        answer = ask(state / SOCKET, {"command": "status"}, _PATIENCE)
+    except ControlError:
+        return None
+    return {str(machine["name"]): machine for machine in answer["machines"]} if answer["ok"] else None
 
 
 def _texts(answer: dict[str, Any], key: str) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from relay.doors import BACK, SHARED, Doors
 from relay.errors import NoSuchNameError, StartError
 from relay.faces import Faces
 from relay.fronts.dials import DialGate
-from relay.load import Load
+from relay.load import Load, NodePolls
 from relay.outcomes import MACHINE_DRAINS, MACHINE_GONE, RELAY_DRAINS, Refusal
 from relay.reload import Changes, Follower, Step, compare
 from relay.reports import Reports
@@ -170,6 +170,9 @@ class RelayService:
 
     def _context_at_entrance(self) -> SSL.Context:
         return self.faces.entrance()
+
+    def polling_machine(self, certificate: bytes) -> Machine | None:
+        return self.table.polling_machine(certificate)
 
     def polling_back(self, subscription: str) -> PollingBack | None:
         machine = self.table.subscriptions.get(subscription)
@@ -334,7 +337,8 @@ class RelayService:
     def totals(self) -> Load:
         """Of the whole relay: callers who have not said yet which machine they want, and what leaving() has, are in it."""
         waiting = sum(route.waiting for route in self._all_routes())
-        return Load(self._connections, self._in_flight(), waiting, self._back_connections())
+        back = self._back_connections()
+        return Load(self._connections, self._in_flight(), waiting, back, self._pollers(), self._polls())
 
     def leaving(self) -> Iterator[tuple[Machine, Load]]:
         """Machines that reloads have removed, where somebody is still there."""
@@ -364,9 +368,21 @@ class RelayService:
         """Callers that wait for one of those."""
         return self._route(name).waiting
 
+    def pollers(self, name: str) -> int:
+        """Connections of its Tentacle, where that polls the relay."""
+        return self._route(name).pollers
+
     def polls(self, name: str) -> int:
         """Connections with which the relay polls Octopus for it."""
         return self._route(name).polls
+
+    def nodes(self, name: str) -> list[NodePolls]:
+        """How each Octopus node is polled for it."""
+        return self._route(name).nodes
+
+    def live(self, name: str) -> bool | None:
+        """Its Tentacle is there; None where only a call would tell."""
+        return self._route(name).live
 
     def last_failure(self, name: str) -> Failure | None:
         return self._route(name).last_failure

@@ -2,11 +2,14 @@
 
 A Tentacle that trusts nobody of that certificate closes without a byte, and so does one that is stopping or full (wire.md 1.7).
 So where it closes, it is asked again with the identity in use: only if it takes that one, the answer is no for certain.
+
+Nobody can ask a polling Tentacle. The running relay knows whether it accepts the identity in use, and whether it has refused
+it, as one does that was told of the next already.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, gatherResults
@@ -17,7 +20,7 @@ from relay.backs.connection import BackConnection, State
 from relay.clock import Reactor, Timer
 from relay.exchange import Close
 from relay.halibut.events import Part
-from relay.outcomes import Outcome
+from relay.outcomes import Outcome, Refusal
 from relay.transport.loop import Loop
 from routing.table import Machine, Table
 
@@ -43,6 +46,25 @@ def machines_of(table: Table, octopus: str) -> list[Machine]:
         for machine in table.machines
         if (octopus in (entry.name for entry in machine.octopus) if machine.tentacle else octopus == at_back)
     ]
+
+
+def told_by_relay(trusts: Iterable[Trust], machines: Mapping[str, dict[str, Any]] | None) -> list[Trust]:
+    """The same, and of polling Tentacles what the running relay knows. machines: by name, as in docs/json/status.json."""
+    return [each if each.machine.tentacle else replace(each, detail=_polls(each.machine.name, machines)) for each in trusts]
+
+
+def _polls(name: str, machines: Mapping[str, dict[str, Any]] | None) -> str:
+    if machines is None:
+        return "it polls the relay, and cannot be asked; no relay runs here that could say whether it is there"
+    told = machines.get(name)
+    if told is None:
+        return "it polls the relay, and cannot be asked; the running relay does not know this machine yet"
+    if told["live"]:
+        return f"it polls the relay with {told['pollers']} connections, so it trusts the identity in use; no other can be tried"
+    failure = told["last_failure"]
+    if failure and failure["kind"] == "refusal" and failure["word"] == Refusal.CERTIFICATE_REFUSED.value:
+        return "it is away, for it has refused the identity in use: it may have been told of this one already"
+    return "it polls the relay, and is away"
 
 
 async def who_trusts(

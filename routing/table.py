@@ -213,6 +213,7 @@ class Table:
     subscriptions: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
     targets: Mapping[Address, Machine] = field(init=False, repr=False, compare=False)
     _by_name: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
+    _by_pin: Mapping[bytes, Machine] = field(init=False, repr=False, compare=False)  # of polling Tentacles
 
     def __post_init__(self) -> None:
         hosts = {machine.host: machine for machine in self.machines if machine.host}
@@ -222,6 +223,12 @@ class Table:
         targets = {machine.target: machine for machine in self.machines if machine.target} if self.connect else {}
         object.__setattr__(self, "targets", MappingProxyType(targets))
         object.__setattr__(self, "_by_name", {machine.name: machine for machine in self.machines})
+        pins = {pin.digest: machine for machine in reversed(list(polling.values())) for pin in machine.thumbprints}
+        object.__setattr__(self, "_by_pin", pins)
+
+    def polling_machine(self, der: bytes) -> Machine | None:
+        """The machine whose polling Tentacle has this certificate (DER); the first, where several have it."""
+        return self._by_pin.get(Thumbprint.of(der).digest) or self._by_pin.get(Thumbprint.of(der, "sha256").digest)
 
     def machine(self, name: str) -> Machine | None:
         return self._by_name.get(name)

@@ -89,7 +89,8 @@ CAUSES: Final[dict[Outcome | Refusal | NodeTrouble, Cause]] = {
     Refusal.TLS: Cause("the TLS handshake with a caller failed", "If it is Octopus, see that nothing intercepts TLS."),
     Refusal.CERTIFICATE_REFUSED: Cause(
         "a caller closed on seeing the relay's certificate",
-        "If it is Octopus, compare the machine's thumbprint there with `identity show`.",
+        "If it is Octopus, compare the machine's thumbprint there with `identity show`. If it is a polling Tentacle, let it "
+        "trust what `machines NAME` says.",
     ),
     Refusal.IDENTIFY_TIMEOUT: Cause("a caller did not say who it is in time", "See the network between it and the relay."),
     Refusal.NO_CERTIFICATE: Cause("a caller showed no certificate", "Nothing, unless it is Octopus: see what intercepts TLS."),

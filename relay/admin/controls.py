@@ -4,16 +4,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from relay.load import Load
+from relay.load import FailureKind, Load, NodePolls
 from relay.outcomes import NodeTrouble, Outcome, Refusal
 from routing.table import Machine, Table
 
 
 class Failure(Protocol):
-    """How a call, or a caller, of one machine failed last. time: Unix seconds. peer: the caller's address."""
+    """How a call, or a caller, of one machine failed last, or what it is polled at, or its Tentacle.
+
+    time: Unix seconds. peer: the address of whoever it was.
+    """
 
     @property
     def time(self) -> float: ...
+
+    @property
+    def kind(self) -> FailureKind: ...
 
     @property
     def word(self) -> Outcome | Refusal | NodeTrouble: ...
@@ -67,6 +73,18 @@ class Controls(Protocol):
 
     def idle_back_connections(self, name: str) -> int:
         """Those of them that no exchange uses."""
+
+    def pollers(self, name: str) -> int:
+        """Connections of its Tentacle, where that polls the relay."""
+
+    def polls(self, name: str) -> int:
+        """Connections with which the relay polls Octopus for it."""
+
+    def nodes(self, name: str) -> list[NodePolls]:
+        """How each Octopus node is polled for it."""
+
+    def live(self, name: str) -> bool | None:
+        """Its Tentacle is there; None where nobody polls, so that only a call would tell."""
 
     def last_failure(self, name: str) -> Failure | None:
         """The last one, if there was one."""

@@ -1,9 +1,11 @@
 """What the metrics read of the running relay when somebody scrapes, instead of counting along."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from relay.admin.controls import Controls
 from relay.admin.metrics import Metrics, Reading, Value
+from relay.load import NodePolls
+from routing.table import Machine
 
 
 def read_from(metrics: Metrics, controls: Controls) -> None:
@@ -31,11 +33,48 @@ def read_from(metrics: Metrics, controls: Controls) -> None:
                 yield (name, "idle"), idle
                 yield (name, "leased"), controls.back_connections(name) - idle
 
+    def pollers() -> Iterator[tuple[tuple[str, ...], Value]]:
+        for machine in _there(metrics, controls):
+            if machine.tentacle is None:
+                yield (machine.name,), controls.pollers(machine.name)
+
+    def live() -> Iterator[tuple[tuple[str, ...], Value]]:
+        for machine in _there(metrics, controls):
+            there = controls.live(machine.name)
+            if there is not None:
+                yield (machine.name,), int(there)
+
+    def polls(number: Callable[[NodePolls], int]) -> Callable[[], Iterator[tuple[tuple[str, ...], Value]]]:
+        def read() -> Iterator[tuple[tuple[str, ...], Value]]:
+            for machine in _there(metrics, controls):
+                if machine.polled_for:
+                    for node in controls.nodes(machine.name):
+                        yield (machine.name, node.octopus, node.node), number(node)
+
+        return read
+
     def expiries() -> Iterator[tuple[tuple[str, ...], Value]]:
         for kind, name, time in controls.expiries():
             yield (kind, name), int(time)
 
     text = "When the certificate expires that the relay shows for a machine (to Octopus) or an octopus entry (to Tentacles)."
     metrics.add(Reading("relay_identity_expiry_timestamp_seconds", "gauge", text, ("kind", "name"), expiries))
-    text = "Connections to the Tentacle: idle, or leased by an exchange (dialling, proving, in use)."
+    text = "Connections to the Tentacle: idle (parked ones, too), or leased by an exchange (dialling, proving, in use)."
     metrics.add(Reading("relay_machine_back_connections", "gauge", text, ("machine", "state"), backs))
+    text = "Connections of the machine's Tentacle. Of machines whose Tentacle polls the relay."
+    metrics.add(Reading("relay_machine_pollers", "gauge", text, ("machine",), pollers))
+    text = "1 where the Tentacle is there. Of machines whose Tentacle polls, or for which the relay polls Octopus."
+    metrics.add(Reading("relay_machine_live", "gauge", text, ("machine",), live))
+    labels = ("machine", "octopus", "node")
+    text = "Connections that poll this Octopus node for the machine."
+    metrics.add(Reading("relay_machine_polls", "gauge", text, labels, polls(lambda node: node.standing)))
+    text = "How many there should be now: none while the Tentacle is away."
+    metrics.add(Reading("relay_machine_polls_wanted", "gauge", text, labels, polls(lambda node: node.wanted)))
+
+
+def _there(metrics: Metrics, controls: Controls) -> Iterator[Machine]:
+    """The machines, without those that a reload between two of them has removed."""
+    for name in list(metrics.machines):
+        machine = controls.table.machine(name) if name in metrics.machines else None
+        if machine is not None:
+            yield machine

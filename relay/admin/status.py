@@ -13,12 +13,12 @@ from typing import Any, Final
 from relay.admin.causes import CAUSES
 from relay.admin.controls import Controls, Failure, Reloads
 from relay.admin.metrics import Metrics
-from relay.outcomes import NodeTrouble, Outcome, Refusal
+from relay.load import NodePolls
+from relay.outcomes import Outcome
 from relay.version import VERSION
 from routing.table import Machine
 
 MACHINES: Final = 20  # in a piece
-_KINDS: Final = {Outcome: "call", Refusal: "refusal", NodeTrouble: "node"}
 
 
 class Status:
@@ -33,7 +33,7 @@ class Status:
     def of_all(self) -> Iterator[str]:
         """All of it, as one JSON object in pieces."""
         table = self._controls.table
-        totals = dict.fromkeys(("machines", "drained", "failing"), 0)
+        totals = dict.fromkeys(("machines", "drained", "failing", "away"), 0)
         yield f'{{"ok":true,"relay":{json.dumps(self._relay())},"doors":['
         yield from _joined(self._doors())
         yield '],"machines":['
@@ -107,11 +107,12 @@ class Status:
             totals["machines"] += 1
             totals["drained"] += found["drained"]
             totals["failing"] += found["last_call_failed"]
+            totals["away"] += found["live"] is False
             yield found
 
     def _leaving(self) -> Iterator[dict[str, Any]]:
         for machine, load in self._controls.leaving():
-            yield {"name": machine.name, "tentacle": str(machine.tentacle), **load._asdict()}
+            yield {"name": machine.name, "tentacle": str(machine.tentacle or machine.uri), **load._asdict()}
 
     def _machine(self, machine: Machine) -> dict[str, Any]:
         controls, name = self._controls, machine.name
@@ -128,6 +129,10 @@ class Status:
             "exchanges_in_flight": controls.in_flight(name),
             "waiting": controls.waiting(name),
             "back_connections": controls.back_connections(name),
+            "pollers": controls.pollers(name),
+            "polls": controls.polls(name),
+            "live": controls.live(name),
+            "nodes": [_node(node) for node in controls.nodes(name)],
             "last_success": _stamp(success) if success else None,
             "last_call_failed": failed(failure, success),
             "last_failure": self._failure(failure) if failure else None,
@@ -138,7 +143,7 @@ class Status:
         return {
             "time": _stamp(failure.time),
             "seconds_ago": round(max(0.0, self._now() - failure.time), 1),
-            "kind": _KINDS[type(failure.word)],
+            "kind": failure.kind,
             "word": failure.word.value,
             "cause": cause.text,
             "remedy": cause.remedy or None,
@@ -147,9 +152,18 @@ class Status:
         }
 
 
+def _node(node: NodePolls) -> dict[str, Any]:
+    trouble = None
+    if node.trouble:
+        cause = CAUSES[node.trouble]
+        word, remedy = node.trouble.value, cause.remedy or None
+        trouble = {"word": word, "cause": cause.text, "remedy": remedy, "detail": node.detail}
+    return {"octopus": node.octopus, "node": node.node, "standing": node.standing, "wanted": node.wanted, "trouble": trouble}
+
+
 def failed(failure: Failure | None, success: float | None) -> bool:
     """Whether the last call failed. A refused caller is none: anybody who reaches the port can be one."""
-    return failure is not None and isinstance(failure.word, Outcome) and failure.time > (success or 0.0)
+    return failure is not None and failure.kind == "call" and failure.time > (success or 0.0)
 
 
 def _joined(items: Iterable[dict[str, Any]]) -> Iterator[str]:

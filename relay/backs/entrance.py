@@ -17,6 +17,7 @@ from relay.outcomes import RELAY_DRAINS, Refusal, SentAway
 from relay.transport.connection import TLSConnection
 from relay.transport.loop import Loop
 from routing.subscriptions import same_for_all
+from routing.table import Machine
 
 _NOBODY: Final = ""  # the machine of whoever has not said yet what it is
 
@@ -29,6 +30,9 @@ class House(Protocol):
 
     def poller_refused(self, refusal: Refusal, machine: str, peer: str, detail: str) -> None:
         """A caller was turned away, or left. machine: empty where it is not known."""
+
+    def polling_machine(self, certificate: bytes) -> Machine | None:
+        """Whose Tentacle polls the relay and has this certificate (DER)."""
 
     def polling_back(self, subscription: str) -> PollingBack | None:
         """Whose subscription this is, in the spelling of routing.subscriptions; None where no machine has it."""
@@ -82,9 +86,10 @@ class PollingEntrance:
         self._house.poller_refused(refusal, machine, connection.peer, detail)
         connection.leave()
 
-    def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
-        """Somebody was turned away, or left, before that."""
-        self._house.poller_refused(refusal, _NOBODY, peer, detail)
+    def refused(self, refusal: Refusal, peer: str, detail: str, certificate: bytes | None = None) -> None:
+        """Somebody was turned away, or left, before that. Whoever has shown a machine's certificate is its Tentacle."""
+        machine = self._house.polling_machine(certificate) if certificate else None
+        self._house.poller_refused(refusal, machine.name if machine else _NOBODY, peer, detail)
 
     def left(self, connection: PollerConnection) -> None:
         self._callers.discard(connection)

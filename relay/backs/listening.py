@@ -84,8 +84,8 @@ class ListeningBack:
 
     @property
     def waiting(self) -> int:
-        """How many callers wait for one."""
-        return len(self._queue)
+        """How many callers wait for one. One that is kept ready for polls has no caller (relay/backs/parked.py)."""
+        return sum(lease.call.peer != "" for lease in self._queue)
 
     # ---- claims -----------------------------------------------------------------------------------------------------
 

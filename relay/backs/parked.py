@@ -134,6 +134,11 @@ class ParkedBack:
         """How many requests wait for a connection."""
         return len(self._claims)
 
+    @property
+    def parked(self) -> int:
+        """How many connections are ready, and in no call."""
+        return int(self._parked is not None)
+
     # ---- who watches ------------------------------------------------------------------------------------------------
 
     def watch(self, changed: Callable[[], None]) -> None:

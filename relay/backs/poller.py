@@ -71,8 +71,8 @@ class Door(Protocol):
     def identified(self, connection: "PollerConnection", subscription: str, certificate: bytes) -> Owner | None:
         """It has said what it is. None: it was turned away, and is closed."""
 
-    def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
-        """It was turned away, or left, before that."""
+    def refused(self, refusal: Refusal, peer: str, detail: str, certificate: bytes | None) -> None:
+        """It was turned away, or left, before that. certificate: what it has shown, DER."""
 
     def left(self, connection: "PollerConnection") -> None:
         """It has gone, or belongs to a back now."""
@@ -200,9 +200,9 @@ class PollerConnection:
             self._lost(Outcome.TENTACLE_GONE, detail)
             return
         if isinstance(reason, HandshakeError):
-            self._door.refused(Refusal.TLS, self.peer, detail)
+            self._door.refused(Refusal.TLS, self.peer, detail, None)
         elif not self._heard:
-            self._door.refused(Refusal.CERTIFICATE_REFUSED, self.peer, "closed behind the handshake without a byte")
+            self._refused(Refusal.CERTIFICATE_REFUSED, "closed behind the handshake without a byte")
         self.leave(Close.GONE)
 
     # ---- events -----------------------------------------------------------------------------------------------------
@@ -255,9 +255,12 @@ class PollerConnection:
 
     def refuse(self, refusal: Refusal, detail: str) -> None:
         """Turns it away, before it has said what it is."""
-        shown = f"; {Thumbprint.of(self._certificate)} was shown" if self._certificate else ""
-        self._door.refused(refusal, self.peer, detail + shown)
+        self._refused(refusal, detail)
         self.leave()
+
+    def _refused(self, refusal: Refusal, detail: str) -> None:
+        shown = f"; {Thumbprint.of(self._certificate)} was shown" if self._certificate else ""
+        self._door.refused(refusal, self.peer, detail + shown, self._certificate)
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 

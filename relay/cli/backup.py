@@ -1,4 +1,4 @@
-"""``relay-tentacle backup`` and ``restore``: the identities in one file."""
+"""``relay-tentacle backup`` and ``restore``: the identities and subscription ids in one file."""
 
 import datetime as dt
 import json
@@ -29,6 +29,10 @@ _DASH: Final = Path("-")
 _BACKUP: Final = Reading("backup", "Name a file that `relay-tentacle backup` wrote.")
 _FATES: Final[dict[Fate, str]] = {"new": "new", "same": "there already", "replaces": "replaces another"}
 
+_OLD: Final = """\
+An older relay made it, without subscription ids: those in the state folder stay as they are. A machine with `front: polling`
+that has none there, or in `subscription`, gets another one at the start, which Octopus has to be told (`machines NAME`)."""
+
 _state_option = click.option(
     "--state",
     type=click.Path(path_type=Path),
@@ -57,9 +61,9 @@ def backup(
 ) -> None:
     """Write all identities of the relay's own to FILE: losing them changes every thumbprint.
 
-    FILE has mode 0600, and is encrypted with a password, which is asked for where no option gives it. FILE - is standard
-    output, but never a terminal. Identities that the configuration provides (`identity:`) are not in it: they are yours to
-    keep.
+    The subscription ids that the relay made, to poll Octopus with, are in it, too. FILE has mode 0600, and is encrypted with a
+    password, which is asked for where no option gives it. FILE - is standard output, but never a terminal. Identities that the
+    configuration provides (`identity:`) are not in it: they are yours to keep.
     """
     if file == _DASH and (sys.stdout.isatty() or as_json):
         fail("standard output takes the backup, and neither --json nor a terminal. Name a file, or a pipe behind this command.")
@@ -82,7 +86,7 @@ def backup(
     else:
         _print(made)
         how = "encrypted" if password else "not encrypted: keep it like the keys that are in it"
-        click.echo(f"\n{file}: {len(made.items)} identities, {how}")
+        click.echo(f"\n{file}: {_count(made)}, {how}")
 
 
 @click.command()
@@ -91,7 +95,7 @@ def backup(
 @password_options
 @click.option("--list", "only_list", is_flag=True, help="Say what is in FILE, and do nothing else.")
 @click.option("--dry-run", is_flag=True, help="Check everything, and say what would be done.")
-@click.option("--replace", is_flag=True, help="Move identities away that are there and not in FILE.")
+@click.option("--replace", is_flag=True, help="Move away what is there and not in FILE.")
 @click.option(
     "--while-running", is_flag=True, help="Also where a relay runs with this state folder. It needs a reload afterwards."
 )
@@ -109,10 +113,10 @@ def restore(
     as_json: bool,
     config: Path,
 ) -> None:
-    """Put the identities in FILE back into the state folder, all of them or none.
+    """Put the identities and subscription ids in FILE back into the state folder, all of them or none.
 
-    FILE is checked whole before anything is written. Where other identities are in the folder, --replace moves them to a folder
-    of their own. Exit code 1: FILE cannot be used, or was not restored.
+    FILE is checked whole before anything is written. Where others are in the folder, --replace moves them to a folder of their
+    own. Exit code 1: FILE cannot be used, or was not restored.
     """
     try:
         found = _read(file, given(password_file, password_credential))
@@ -138,7 +142,7 @@ def restore(
         if aside:
             click.echo(f"What was there before: {aside}")
     if dry_run and planned.others and not replace:
-        lost = f"{folder}: {len(planned.others)} identities would be lost to it. A restore needs --replace."
+        lost = f"{folder}: {len(planned.others)} files would be lost to it. A restore needs --replace."
         click.echo(f"relay-tentacle: {lost}", err=True)  # and no fail(): with --json, the answer is printed already
         sys.exit(NOT_FINE)
 
@@ -194,14 +198,21 @@ def _print(found: Backup, fates: dict[str, Fate] | None = None) -> None:
     click.echo(
         f"Backup of {f'the relay {found.relay}' if found.relay else 'a relay'}, made {found.made:%Y-%m-%d %H:%M:%S} UTC\n"
     )
-    columns = ("KIND", "NAME", "TURN", "THUMBPRINT", *(("HERE",) if fates else ()))
+    columns = ("KIND", "NAME", "TURN", "THUMBPRINT OR ID", *(("HERE",) if fates else ()))
     print_table(
         columns,
         [
-            (item.kind, item.name, item.turn, str(item.identity.thumbprint), *((_FATES[fates[item.path]],) if fates else ()))
+            (item.kind, item.name, item.turn, item.shown, *((_FATES[fates[item.path]],) if fates else ()))
             for item in found.items
         ],
     )
+    if not found.knows_subscriptions:
+        click.echo(f"\n{_OLD}")
+
+
+def _count(found: Backup) -> str:
+    ids = len(found.subscriptions)
+    return f"{len(found.identities)} identities" + (f", {ids} subscription ids" if ids else "")
 
 
 def _listed(found: Backup, file: Path) -> dict[str, Any]:
@@ -218,9 +229,12 @@ def _as_dict(found: Backup) -> dict[str, Any]:
                 "kind": item.kind,
                 "name": item.name,
                 "turn": item.turn,
-                "thumbprint": str(item.identity.thumbprint),
-                "sha256": str(item.identity.sha256),
+                "thumbprint": str(identity.thumbprint),
+                "sha256": str(identity.sha256),
             }
-            for item in found.items
+            for item, identity in found.identities
         ],
+        "subscriptions": [{"path": item.path, "name": item.name, "uri": item.shown} for item in found.subscriptions]
+        if found.knows_subscriptions
+        else None,
     }

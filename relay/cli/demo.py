@@ -22,18 +22,20 @@ _QUARTERS = 4
 
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave it running until Ctrl-C, and say how to look around.")
-def demo(keep: bool) -> None:
+@click.option("--polling", is_flag=True, help="Four machines: one for each way in which Octopus, relay and Tentacle connect.")
+def demo(keep: bool, polling: bool) -> None:
     """See it work: three Tentacles, a relay and an Octopus in a temporary folder.
 
-    The Octopus checks the health of all three, uploads 20 MiB to each, and has each verify what it got. Exit code 0: all of it
-    went as it should.
+    The Octopus checks the health of all machines, uploads 20 MiB to each, and has each verify what it got. With --polling, the
+    Octopus dials the relay or is polled by it, and the relay dials the Tentacle or is polled by it: all four combinations side
+    by side. Exit code 0: all of it went as it should.
     """
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     began = time.monotonic()
     audience = Bars() if sys.stdout.isatty() else Lines()
-    playing = Demo(reactor, audience, keep)
+    playing = Demo(reactor, audience, keep, polling)
     ends: list[Failure | None] = []
     signals: list[int] = []
 
@@ -100,9 +102,10 @@ class Lines:
 
     def look_around(self, scene: Scene) -> None:
         program = f"{sys.executable} -m relay"
-        click.echo(_GUIDE.format(scene=scene, door=scene.doors[0], host=LOCAL, program=program))
-        for door in scene.doors:
-            click.echo(f"  {door.name}: {door.thumbprint} at {LOCAL}:{door.port}, Tentacle {door.tentacle_thumbprint}")
+        click.echo(_GUIDE.format(scene=scene, door=scene.targets[0].door, host=LOCAL, program=program))
+        for target in scene.targets:
+            where = f"{LOCAL}:{target.door}" if target.door else target.subscription
+            click.echo(f"  {target.name}: {target.thumbprint} at {where}, Tentacle {target.tentacle_thumbprint}")
         click.echo("\nCtrl-C ends it, and removes all of it.")
 
     def close(self) -> None:
@@ -146,10 +149,11 @@ It is left running. The relay is process {scene.pid}, and all of it is in {scene
 
 Try, in another terminal:
   tail -f {scene.access_log}
-  {program} check --config {scene.config}
+  {program} status --config {scene.config}
+  {program} machines --config {scene.config}
   {program} identity show --config {scene.config}
-  curl -k https://{host}:{door.port}/    (what a browser sees)
+  curl -k https://{host}:{door}/    (what a browser sees)
   kill -TERM {scene.pid}    (drain and stop the relay)
 
 Thumbprints: the Octopus has {scene.octopus}, the Tentacles see {scene.facing_tentacles}.
-Octopus sees at each door:"""
+Octopus sees for each machine:"""

@@ -9,7 +9,7 @@ import click
 
 from certs.errors import CertificateError
 from certs.identity import Identity
-from relay import rotating
+from relay import rotating, running
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import NOT_FINE, fail
 from relay.cli.identity_asked import asked, described, json_option, name_argument, open_store
@@ -19,7 +19,7 @@ from relay.cli.waiting import wait_for
 from relay.identities import Entry
 from relay.rotating import Action, Ask, Step
 from relay.running import Reloaded
-from relay.trust import Trust, who_trusts
+from relay.trust import Trust, told_by_relay, who_trusts
 from routing.table import Machine, Table
 
 
@@ -60,7 +60,7 @@ def rotate(
     table = load_or_exit(config)
     entry = _entry(table, name, tentacle_side)
     try:
-        step = rotating.rotate(table, open_store(table), entry, action, force, _asking(quiet=as_json))
+        step = rotating.rotate(table, open_store(table), entry, action, force, _asking(table, quiet=as_json))
     except CertificateError as error:
         fail(str(error), NOT_FINE)
     if as_json:
@@ -86,13 +86,16 @@ def _entry(table: Table, name: str | None, tentacle_side: bool) -> Entry:
     return entry
 
 
-def _asking(quiet: bool) -> Ask:
+def _asking(table: Table, quiet: bool) -> Ask:
     """Asks the Tentacles, and says on a terminal how far it is."""
 
     def ask(machines: list[Machine], new: Identity, current: Identity) -> list[Trust]:
         hidden = quiet or not sys.stderr.isatty()
         with click.progressbar(length=len(machines), label="asking the Tentacles", file=sys.stderr, hidden=hidden) as bar:
-            return wait_for(lambda reactor: who_trusts(reactor, machines, new, current, lambda _: bar.update(1)))
+            found = wait_for(lambda reactor: who_trusts(reactor, machines, new, current, lambda _: bar.update(1)))
+        if all(machine.tentacle for machine in machines):
+            return found
+        return told_by_relay(found, running.machines(table.relay.state))
 
     return ask
 

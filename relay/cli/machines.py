@@ -96,7 +96,7 @@ def _lines(found: Instructions, config: Path) -> Iterator[str]:
 def _polling_lines(found: Instructions, config: Path) -> Iterator[str]:
     """Octopus's pages wait for a polling Tentacle to register itself; the relay does not, so it takes the REST API."""
     assert found.polling
-    yield "In Octopus, for which the relay polls: by its REST API, as a deployment target or a worker with"
+    yield "In Octopus, for which the relay polls: by its REST API (POST /api/SPACE/machines or /api/SPACE/workers), with"
     yield ""
     yield f"  Endpoint.CommunicationStyle  {POLLING_STYLE}"
     yield f"  Endpoint.Uri                 {_subscription(found)}"
@@ -154,14 +154,8 @@ def _tentacle_lines(found: Instructions, config: Path) -> Iterator[str]:
     for program, system in ((_WINDOWS, "Windows"), (_LINUX, "Linux")):
         yield ""
         yield f"  {system}:"
-        for trusted in found.trusts:
-            if trusted.identity:
-                yield f"    {program} configure --trust {trusted.identity.thumbprint}"
-                if found.back:
-                    at = f"--host {found.back.address.host} --port {found.back.address.port}"
-                    yield f"    {program} server-comms --thumbprint {trusted.identity.thumbprint} --style {POLLING_STYLE} {at}"
-        yield f"    {program} service --restart"
-        yield f"    {program} show-thumbprint"
+        for words in _commands(found):
+            yield f"    {program} {words}"
     for trusted in found.trusts:
         if trusted.identity is None:
             yield ""
@@ -170,10 +164,45 @@ def _tentacle_lines(found: Instructions, config: Path) -> Iterator[str]:
     pins = " or ".join(map(str, machine.thumbprints))
     yield f"  The last command has to print {pins}:"
     yield f"  that is what the relay accepts ({machine.places.of('thumbprint', 'thumbprints')})."
+    if found.back:
+        yield from _poller_lines(found, found.back)
+
+
+def _commands(found: Instructions) -> Iterator[str]:
+    """What Tentacle is told, without its own name."""
+    for trusted in found.trusts:
+        if trusted.identity:
+            yield f"configure --trust {trusted.identity.thumbprint}"
+            if found.back:
+                host, _, port = str(found.back.address).rpartition(":")  # Tentacle makes a URI of them: IPv6 in brackets
+                at = f"--host {host} --port {port}"
+                yield f"server-comms --thumbprint {trusted.identity.thumbprint} --style {POLLING_STYLE} {at}"
+    if found.back and found.connections > 1:
+        yield f"set-polling-connection-count --pollingConnectionCount {found.connections}"
+    yield "service --restart"
+    if found.back:
+        yield "show-configuration"
+    yield "show-thumbprint"
+
+
+def _poller_lines(found: Instructions, back: Way) -> Iterator[str]:
+    """server-comms adds a server, and takes the id from another one only where that has the same thumbprint."""
+    machine = found.machine
+    yield ""
+    yield f"  The one before shows a SubscriptionId beside the relay's thumbprint, and it has to be {machine.uri}"
+    yield f"  ({machine.places.of('tentacle')}). server-comms makes a new id for a thumbprint that the Tentacle has not polled"
+    yield "  before: write that one there, as `tentacle`, and run `relay-tentacle reload`."
+    yield ""
+    yield "  server-comms replaces nothing that the Tentacle polls already. With the --host and --port of a further relay that"
+    yield "  shows the same thumbprint it adds that one, with the same id. So does, in a Tentacle that trusts the relay first"
+    at = f"--server-comms-address https://HOST --server-comms-port {back.address.port}"
+    yield f"    poll-server --reuse-server-thumbprint {at}"
+    yield "  but without --reuse-server-thumbprint it would ask an Octopus Server for a thumbprint, and the relay is none."
     if found.connections > 1:
         yield ""
         yield f"  Let it poll with {found.connections} connections or more, one for each Octopus node: a call of one node then"
-        yield "  never waits for one of another."
+        yield "  never waits for one of another. A Tentacle that does not know set-polling-connection-count takes the number"
+        yield f"  from the environment of its service: TentaclePollingConnectionCount={found.connections}"
 
 
 def _source(way: Way) -> str:

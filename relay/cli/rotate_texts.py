@@ -5,7 +5,7 @@ from typing import Final
 from relay.program import command
 from relay.rotating import Result, Step
 from relay.running import Reloaded
-from relay.trust import Trust, machines_of
+from relay.trust import machines_of
 from routing.table import Table
 
 _HEADLINES: Final[dict[Result, str]] = {
@@ -31,7 +31,9 @@ def next_steps(table: Table, step: Step) -> str:
     assert new is not None
     if step.entry.kind == "machine":
         return _for_octopus(table, step.entry.name, str(new.thumbprint))
-    return _for_tentacles(table, step.entry.name, str(new.thumbprint), step.trusts or [], step.result == "refused")
+    current = step.rotation.current
+    assert current is not None
+    return _for_tentacles(table, step, str(current.thumbprint), str(new.thumbprint))
 
 
 def after(table: Table, step: Step) -> str:
@@ -53,6 +55,9 @@ def after(table: Table, step: Step) -> str:
         when = "When a reload has gone well, and all of it works" if failed else "When all of it works"
         lines.append(f"{when}, take the old one from each Tentacle:")
         lines.append(f"  Tentacle configure --remove-trust {old.thumbprint}")
+        if any(machine.tentacle is None for machine in machines_of(table, name)):
+            lines.append("Polling Tentacles that were not told of it are away now (`relay-tentacle status`). On each of them:")
+            lines += _update_trust(str(old.thumbprint), str(current.thumbprint))
     if activated:
         side = " --tentacle-side" if step.entry.kind == "octopus" else ""
         lines.append(f"The way back: {command(f'identity rotate {name}{side} --back', table.source)}")
@@ -98,18 +103,36 @@ Do one right after the other, while nothing is deployed to {name}:
 Then check its health in Octopus. Not to do it after all: {command(f"identity rotate {name} --cancel", table.source)}"""
 
 
-def _for_tentacles(table: Table, name: str, thumbprint: str, trusts: list[Trust], refused: bool) -> str:
+def _for_tentacles(table: Table, step: Step, current: str, new: str) -> str:
+    trusts = step.trusts or []
     left = [trust for trust in trusts if not trust.trusts]
-    activate = command(f"identity rotate {name} --tentacle-side --activate", table.source)
+    activate = command(f"identity rotate {step.entry.name} --tentacle-side --activate", table.source)
     if not left:
         return f"Every Tentacle trusts it. Now it can be used, and no call fails: {activate}"
-    count = f"{len(trusts) - len(left)} of {len(trusts)}"
-    step = f"""\
-{count} Tentacles trust it. A Tentacle may trust several, so nothing fails meanwhile. On each of the others:
-  Tentacle configure --trust {thumbprint}
-  Tentacle service --restart
-Then the same command again shows who is left, and when nobody is:
-  {activate}"""
-    if refused:
-        step += "\nTo use it all the same, and lose the Tentacles that do not trust it: the same with --force"
-    return step
+    listening = [trust for trust in left if trust.machine.tentacle]
+    polling = [trust.machine.name for trust in left if trust.machine.tentacle is None]
+    lines = [f"{len(trusts) - len(left)} of {len(trusts)} Tentacles trust it."]
+    if listening:
+        lines += [
+            "A listening Tentacle may trust several, so nothing fails meanwhile. On each of the others:",
+            f"  Tentacle configure --trust {new}",
+            "  Tentacle service --restart",
+        ]
+    if polling:
+        lines += [
+            f"A polling Tentacle ({_some(tuple(polling))}) trusts one for each server that it polls. On each, shortly",
+            "before or after it is used here (in between it is away, and its calls wait):",
+            *_update_trust(current, new),
+            "(Not server-comms: that would give it another subscription id.)",
+        ]
+    lines.append("Then the same command again shows who is left, and when nobody is:" if listening else "To use it here:")
+    lines.append(f"  {activate}{'' if listening else ' --force'}")
+    if listening and polling:
+        lines.append("With polling Tentacles it takes --force: they are never known to trust it before it is in use.")
+    elif step.result == "refused" and listening:
+        lines.append("To use it all the same, and lose the Tentacles that do not trust it: the same with --force")
+    return "\n".join(lines)
+
+
+def _update_trust(old: str, new: str) -> list[str]:
+    return [f"  Tentacle update-trust --oldThumbprint {old} --newThumbprint {new}", "  Tentacle service --restart"]

@@ -12,7 +12,11 @@ from relay.cli.exits import NOT_FINE
 from relay.cli.tables import print_table
 
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
-_COLUMNS: Final = ("MACHINE", "DOOR", "TENTACLE", "STATE", "CALLERS", "CALLS", "WAITING", "BACK", "LAST CALL", "LAST FAILURE")
+_COLUMNS: Final = (
+    "MACHINE", "DOOR", "TENTACLE", "STATE", "CALLERS", "CALLS", "WAITING", "BACK", "POLLS", "LAST CALL", "LAST FAILURE"
+)  # fmt: skip
+_SHOWN: Final = 20  # nodes
+_PEERS: Final = {"call": "caller", "refusal": "caller", "node": "node", "tentacle": "tentacle"}
 
 
 @click.command()
@@ -22,7 +26,8 @@ _COLUMNS: Final = ("MACHINE", "DOOR", "TENTACLE", "STATE", "CALLERS", "CALLS", "
 def status(machine: str | None, config: Path, socket: Path | None, as_json: bool) -> None:
     """Show the running relay, its doors and machines, or everything about MACHINE.
 
-    Exit code 1: no relay runs, or it drains, or its last reload failed. With MACHINE: it is drained, or its last call failed.
+    Exit code 1: no relay runs, or it drains, or its last reload failed. With MACHINE: it is drained, its last call failed,
+    or its Tentacle is away: one that polls and does not, or one that cannot be had while the relay should poll Octopus for it.
     """
     request = {"command": "status", **({"machine": machine} if machine else {})}
     answer = ask_relay(config, socket, request)
@@ -40,7 +45,8 @@ def status(machine: str | None, config: Path, socket: Path | None, as_json: bool
 
 def _fine(answer: dict[str, Any]) -> bool:
     if "machine" in answer:
-        return not (answer["machine"]["drained"] or answer["machine"]["last_call_failed"])
+        machine = answer["machine"]
+        return not (machine["drained"] or machine["last_call_failed"] or machine["live"] is False)
     reload = answer["relay"]["last_reload"]
     return not answer["relay"]["draining"] and (reload is None or reload["ok"])
 
@@ -55,14 +61,21 @@ def _print_all(answer: dict[str, Any]) -> None:
         if door["kind"] != "port":
             click.echo(f"{door['kind']} door {door['address']}: {door['state']}")
     click.echo(
-        f"machines: {totals['machines']}, drained: {totals['drained']}, last call failed: {totals['failing']}; "
+        f"machines: {totals['machines']}, drained: {totals['drained']}, last call failed: {totals['failing']}, "
+        f"Tentacle away: {totals['away']}; "
         f"callers: {totals['connections']}, calls in flight: {totals['exchanges_in_flight']}, waiting: {totals['waiting']}, "
-        f"connections to Tentacles: {totals['back_connections']}"
+        f"connections to Tentacles: {totals['back_connections']}, pollers among them: {totals['pollers']}, "
+        f"polls of Octopus: {totals['polls']}"
     )
     click.echo()
     rows = [_row(machine, relay["draining"]) for machine in answer["machines"]]
     rows += [_leaving(machine) for machine in answer["leaving"]]
     print_table(_COLUMNS, rows)
+    troubled = [(machine, node) for machine in answer["machines"] for node in machine["nodes"] if _troubled(node)]
+    for machine, node in troubled[:_SHOWN]:
+        click.echo(f"{machine['name']}: {_node(node)}")
+    if len(troubled) > _SHOWN:
+        click.echo(f"and {len(troubled) - _SHOWN} more nodes that are not polled as they should be")
 
 
 def _reload(last: dict[str, Any] | None) -> str:
@@ -82,13 +95,14 @@ def _row(machine: dict[str, Any], draining: bool) -> tuple[str, ...]:
         machine["tentacle"],
         _state(machine, draining),
         *_load(machine),
+        _polls(machine),
         machine["last_success"] or "-",
         f"{ago(failure['seconds_ago'])} ago: {failure['cause']}" if failure else "-",
     )
 
 
 def _leaving(machine: dict[str, Any]) -> tuple[str, ...]:
-    return (machine["name"], "-", machine["tentacle"], "removed, ending", *_load(machine), "-", "-")
+    return (machine["name"], "-", machine["tentacle"], "removed, ending", *_load(machine), str(machine["polls"]), "-", "-")
 
 
 def _load(machine: dict[str, Any]) -> tuple[str, ...]:
@@ -105,7 +119,8 @@ def _print_machine(machine: dict[str, Any], draining: bool) -> None:
         ("octopus", ", ".join(machine["octopus"])),
         ("callers", str(machine["connections"])),
         ("calls in flight", f"{machine['exchanges_in_flight']}, waiting for a connection: {machine['waiting']}"),
-        ("connections to the Tentacle", str(machine["back_connections"])),
+        ("connections to the Tentacle", _back(machine)),
+        *(("polls", _node(node)) for node in machine["nodes"]),
         (
             "calls since the start",
             f"{numbers or 'none'}; {machine['request_bytes']} bytes there, {machine['reply_bytes']} back",
@@ -117,7 +132,7 @@ def _print_machine(machine: dict[str, Any], draining: bool) -> None:
         lines.append(("last failure", "none since the start"))
     else:
         what = f"{failure['time']}, {ago(failure['seconds_ago'])} ago: {failure['cause']} ({failure['word']})"
-        lines += [("last failure", what), ("detail", failure["detail"] or "-"), ("caller", failure["peer"])]
+        lines += [("last failure", what), ("detail", failure["detail"] or "-"), (_PEERS[failure["kind"]], failure["peer"])]
         if failure["remedy"]:
             lines.append(("what to do", failure["remedy"]))
     width = max(len(name) for name, _ in lines)
@@ -125,10 +140,35 @@ def _print_machine(machine: dict[str, Any], draining: bool) -> None:
         click.echo(f"{name.ljust(width)}  {text}")
 
 
+def _polls(machine: dict[str, Any]) -> str:
+    """Standing and wanted, of all nodes."""
+    nodes = machine["nodes"]
+    return f"{machine['polls']}/{sum(node['wanted'] for node in nodes)}" if nodes else "-"
+
+
+def _back(machine: dict[str, Any]) -> str:
+    text = f"{machine['back_connections']}{', which poll the relay' if machine['pollers'] else ''}"
+    return f"{text}; the Tentacle is away" if machine["live"] is False else text
+
+
+def _node(node: dict[str, Any]) -> str:
+    text = f"{node['node']} ({node['octopus']}): {node['standing']} of {node['wanted']}"
+    trouble = node["trouble"]
+    return f"{text}; {trouble['cause']}: {trouble['detail']}" if trouble else text
+
+
+def _troubled(node: dict[str, Any]) -> bool:
+    return bool(node["standing"] < node["wanted"] and node["trouble"])
+
+
 def _state(machine: dict[str, Any], draining: bool) -> str:
     if draining:
         return "draining"
-    return "drained" if machine["drained"] else "failing" if machine["last_call_failed"] else "open"
+    if machine["drained"]:
+        return "drained"
+    if machine["live"] is False:
+        return "Tentacle away"
+    return "failing" if machine["last_call_failed"] else "open"
 
 
 def _door(machine: dict[str, Any]) -> str:

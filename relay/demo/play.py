@@ -14,18 +14,14 @@ from typing import Any, Final, NoReturn, Protocol, cast
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 
-from certs.identity import Identity
-from certs.store import IdentityStore
 from relay.demo.process import RelayError, RelayProcess
-from relay.demo.scene import LOCAL, OCTOPUS, Door, Scene, free_ports
+from relay.demo.scene import Scene
+from relay.demo.setting import ALL_FOUR, LISTENING, Combination, set_up
 from relay.peers.contracts import FILES, SCRIPTS_V2
 from relay.peers.errors import CallError, PeerError
 from relay.peers.machine import Machine
-from relay.peers.octopus import Octopus
-from relay.peers.tentacle import Tentacle
 from relay.peers.times import Reactor, pause
 
-NAMES: Final = ("web01", "web02", "web03")
 UPLOAD: Final = 20 * 1024 * 1024  # bytes to each
 WITHIN: Final = 60.0  # seconds for all of it; a few are enough
 LOG_WITHIN: Final = 5.0  # seconds until the relay has written its access log
@@ -68,12 +64,13 @@ class Audience(Protocol):
 
 
 class Demo:
-    """keep: leave it running, once all of it went well, until it is interrupted."""
+    """keep: leave it running, once all of it went well, until it is interrupted. polling: a machine of each combination."""
 
-    def __init__(self, reactor: Reactor, audience: Audience, keep: bool) -> None:
+    def __init__(self, reactor: Reactor, audience: Audience, keep: bool, polling: bool = False) -> None:
         self._reactor = reactor
         self._audience = audience
         self._keep = keep
+        self._combinations = ALL_FOUR if polling else LISTENING
         self._playing: Deferred[None] | None = None
 
     async def run(self) -> None:
@@ -95,7 +92,7 @@ class Demo:
             self._playing.cancel()
 
     async def _play(self, folder: Path, stack: AsyncExitStack) -> None:
-        acting = Deferred.fromCoroutine(_act(self._reactor, folder, self._audience, stack))
+        acting = Deferred.fromCoroutine(_act(self._reactor, folder, self._combinations, self._audience, stack))
         scene: Scene = await acting.addTimeout(WITHIN, cast("Any", self._reactor), _too_late)
         if self._keep:
             self._audience.look_around(scene)
@@ -103,45 +100,30 @@ class Demo:
                 await Deferred()
 
 
-async def _act(reactor: Reactor, folder: Path, audience: Audience, stack: AsyncExitStack) -> Scene:
-    me = Identity.new(OCTOPUS, "Octopus Portal")
-    scene, tentacles = await _set_up(reactor, folder, str(me.thumbprint), stack)
-    audience.say("Tentacles: " + ", ".join(f"{door.name} at {LOCAL}:{door.tentacle}" for door in scene.doors))
+async def _act(
+    reactor: Reactor, folder: Path, combinations: tuple[Combination, ...], audience: Audience, stack: AsyncExitStack
+) -> Scene:
+    setting = await set_up(reactor, folder, combinations, stack)
+    scene = setting.scene
+    for target in scene.targets:
+        audience.say(f"{target.name}: {scene.way(target)}")
     relay = RelayProcess(reactor)
     stack.push_async_callback(relay.stop)
     scene = replace(scene, pid=await relay.start(scene.config, scene.log))
-    audience.say(f"relay: process {scene.pid}, with a door for each at " + ", ".join(str(door.port) for door in scene.doors))
-    octopus = Octopus(reactor, me.pem(), spool=folder)
-    stack.push_async_callback(octopus.stop)
-    machines = {door.name: octopus.machine(LOCAL, door.port, door.thumbprint) for door in scene.doors}
+    audience.say(f"relay: process {scene.pid}")
+    setting.begin_polling()
+    machines = setting.machines
     await _all(_check_health(name, machine) for name, machine in machines.items())
     audience.say("health: all of them answer, and run scripts")
     hashes = await _all(_upload(name, machine, folder, audience) for name, machine in machines.items())
     audience.say(f"uploads: {UPLOAD // 1024} KiB have arrived at each")
     await _all(_verify(name, machines[name], path, digest) for name, path, digest in hashes)
     audience.say("scripts: the SHA-256 of each file is what was sent")
-    audience.went_through(await wait_for_log(reactor, scene.access_log))
-    broken = [*octopus.violations, *(error for tentacle in tentacles for error in tentacle.violations)]
+    audience.went_through(await wait_for_log(reactor, scene.access_log, tuple(machines)))
+    broken = setting.violations()
     if broken:
         raise DemoError(f"the relay broke a rule of the protocol: {broken[0]}")
     return scene
-
-
-async def _set_up(reactor: Reactor, folder: Path, octopus: str, stack: AsyncExitStack) -> tuple[Scene, list[Tentacle]]:
-    """Everything but the relay's process: its identities are made here, so that everybody can trust them already."""
-    store = IdentityStore(folder / "state", lambda identity, path: None, lambda text: None)
-    facing_tentacles = str(store.octopus(OCTOPUS).thumbprint)
-    tentacles, doors = [], []
-    for name, port in zip(NAMES, free_ports(len(NAMES)), strict=True):
-        identity = Identity.new(name, "Octopus Tentacle")
-        tentacle = Tentacle(reactor, identity.pem(), [facing_tentacles], folder / name)
-        stack.push_async_callback(tentacle.stop)
-        behind = await tentacle.listen(interface=LOCAL)
-        tentacles.append(tentacle)
-        doors.append(Door(name, port, str(store.machine(name).thumbprint), behind, tentacle.thumbprint))
-    scene = Scene(folder, tuple(doors), octopus, facing_tentacles)
-    scene.config.write_text(scene.configuration(), encoding="utf-8")
-    return scene, tentacles
 
 
 async def _check_health(name: str, machine: Machine) -> None:
@@ -182,10 +164,10 @@ async def _verify(name: str, machine: Machine, path: str, digest: str) -> None:
         raise DemoError(f"{name}: the file is not what was sent: {result.text()}")
 
 
-async def wait_for_log(reactor: Reactor, log: Path) -> list[Exchanged]:
-    """The access log, as soon as all that happened is in it. Raises DemoError where it is not, or more than that."""
+async def wait_for_log(reactor: Reactor, log: Path, names: tuple[str, ...]) -> list[Exchanged]:
+    """The access log, as soon as all that happened to these is in it. Raises DemoError where it is not, or more than that."""
     last = reactor.seconds() + LOG_WITHIN
-    while missing := wanting(exchanges := read_log(log)):
+    while missing := wanting(exchanges := read_log(log), names):
         if reactor.seconds() > last:
             raise DemoError(f"the relay's access log says otherwise: {'; '.join(missing)}")
         await pause(reactor, _LOOK_EVERY)
@@ -211,12 +193,12 @@ def read_log(log: Path) -> list[Exchanged]:
     return exchanges
 
 
-def wanting(exchanges: list[Exchanged]) -> list[str]:
-    """What an access log lacks, or should not have, after a demo that went well."""
+def wanting(exchanges: list[Exchanged], names: tuple[str, ...]) -> list[str]:
+    """What an access log lacks, or should not have, after a demo with these machines that went well."""
     said = [
         f"{each.machine}: {each.service}.{each.method} ended as {each.outcome}" for each in exchanges if each.outcome != "ok"
     ]
-    for name in NAMES:
+    for name in names:
         counts = Counter(each.method for each in exchanges if each.machine == name)
         said += [
             f"{name}: {method} {counts[method]} times, not {expected}"

@@ -11,24 +11,43 @@ OCTOPUS: Final = "demo"  # the name of the octopus entry
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """A machine at the relay. thumbprint: what the relay shows there. tentacle: the port of the Tentacle behind it."""
+class Target:
+    """A machine at the relay. thumbprint: what the relay shows to Octopus for it.
+
+    door: the relay's port for it; 0: the relay polls Octopus. tentacle: the port of its Tentacle; 0: that one polls the relay.
+    subscription: where anybody polls.
+    """
 
     name: str
-    port: int
     thumbprint: str
-    tentacle: int
     tentacle_thumbprint: str
+    door: int = 0
+    tentacle: int = 0
+    subscription: str = ""
+
+    def configuration(self) -> str:
+        """Its item of `machines`."""
+        tentacle = f"https://{LOCAL}:{self.tentacle}" if self.tentacle else self.subscription
+        lines = [f"- name: {self.name}", f"  tentacle: {tentacle}", f"  thumbprint: {self.tentacle_thumbprint}"]
+        lines += [f"  port: {LOCAL}:{self.door}"] if self.door else ["  front: polling"]
+        if self.tentacle and self.subscription:
+            lines.append(f"  subscription: {self.subscription}")
+        return "".join(f"  {line}\n" for line in lines)
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """octopus: the Octopus's thumbprint. facing_tentacles: what the relay shows to the Tentacles. pid: the relay's process."""
+    """octopus: the Octopus's thumbprint. facing_tentacles: what the relay shows to the Tentacles. pid: the relay's process.
+
+    node: the Octopus's polling port, and back: the relay's; 0 where nobody polls.
+    """
 
     folder: Path
-    doors: tuple[Door, ...]
+    targets: tuple[Target, ...]
     octopus: str
     facing_tentacles: str
+    node: int = 0
+    back: int = 0
     pid: int = 0
 
     @property
@@ -51,15 +70,18 @@ class Scene:
         """The relay's identities."""
         return self.folder / "state"
 
+    def way(self, target: Target) -> str:
+        """Who connects to whom, in words."""
+        front = f"Octopus dials the relay at {target.door}" if target.door else f"the relay polls Octopus at {self.node}"
+        if target.tentacle:
+            return f"{front}, {'the relay' if target.door else 'and'} dials the Tentacle at {target.tentacle}"
+        return f"{front}, the Tentacle polls the relay at {self.back}"
+
     def configuration(self) -> str:
         """The text of the relay's configuration."""
-        machines = "".join(
-            f"  - name: {door.name}\n"
-            f"    tentacle: https://{LOCAL}:{door.tentacle}\n"
-            f"    thumbprint: {door.tentacle_thumbprint}\n"
-            f"    port: {LOCAL}:{door.port}\n"
-            for door in self.doors
-        )
+        nodes = f"    nodes: https://{LOCAL}:{self.node}\n" if self.node else ""
+        back = f"back:\n  listen: {LOCAL}:{self.back}\n" if self.back else ""
+        machines = "".join(target.configuration() for target in self.targets)
         return (
             "version: 1\n"
             "relay:\n"
@@ -71,6 +93,8 @@ class Scene:
             "octopus:\n"
             f"  - name: {OCTOPUS}\n"
             f"    thumbprint: {self.octopus}\n"
+            f"{nodes}"
+            f"{back}"
             f"machines:\n{machines}"
         )
 

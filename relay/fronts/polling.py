@@ -7,7 +7,7 @@ Rules:
    up no other. One that the relay closed, because the Tentacle had gone, is dialled again when that one is back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final, Protocol
 
@@ -19,6 +19,7 @@ from relay.clock import Timer
 from relay.exchange import Back
 from relay.fronts.dials import DialGate, Turn
 from relay.fronts.poll import Poll, State
+from relay.load import NodePolls
 from relay.outcomes import NodeTrouble
 from relay.transport.loop import Loop
 from relay.transport.proxy import Proxy
@@ -108,6 +109,7 @@ class PollingFront:
         self._house = house
         self._seats = [_Seat(node, BackOff(loop.reactor, random)) for node in nodes for _ in range(connections)]
         self._of: dict[Poll, _Seat] = {}
+        self._troubles: dict[Address, tuple[NodeTrouble, str]] = {}
         self._wanted = False
         self._started = False
 
@@ -122,7 +124,15 @@ class PollingFront:
     @property
     def connections(self) -> int:
         """How many of them stand."""
-        return sum(poll.state not in (State.DIALLING, State.IDENTIFYING) for poll in self._of)
+        return sum(map(_stands, self._of))
+
+    def polls(self) -> Iterator[NodePolls]:
+        """How each node is polled."""
+        wanted = len(self._seats) // len(self.nodes) if self.polling else 0
+        for node in self.nodes:
+            standing = sum(poll.node == node and _stands(poll) for poll in self._of)
+            trouble, detail = self._troubles.get(node, (None, ""))
+            yield NodePolls(self.octopus.name, str(node), standing, wanted, trouble, detail)
 
     def __len__(self) -> int:
         """How many there are, those that are being dialled among them."""
@@ -183,6 +193,7 @@ class PollingFront:
     def poll_identified(self, poll: Poll) -> None:
         seat = self._of[poll]
         seat.back_off.reset()
+        self._troubles.pop(poll.node, None)
         self._leave_gate(seat)
         self._house.node_polled(self.machine.name, self.octopus.name, str(poll.node))
 
@@ -192,6 +203,7 @@ class PollingFront:
         self._leave_gate(seat)
         seat.not_before = self.loop.reactor.seconds() + (seat.back_off.pause() if self.polling else AGAIN)
         if trouble:
+            self._troubles[poll.node] = trouble, detail
             self._house.node_troubled(self.machine.name, self.octopus.name, str(poll.node), trouble, detail)
         self._fill(seat)
 
@@ -238,3 +250,7 @@ class PollingFront:
         if seat.turn:
             seat.turn.leave()
             seat.turn = None
+
+
+def _stands(poll: Poll) -> bool:
+    return poll.state not in (State.DIALLING, State.IDENTIFYING)

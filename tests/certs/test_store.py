@@ -465,6 +465,21 @@ def test_a_subscription_id_is_made_once_as_tentacles_make_theirs(store: Identity
     assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == (f"{made}\n", 0o600)
 
 
+def test_no_subscription_id_is_read_or_made_in_the_middle_of_a_restore(store: IdentityStore, tmp_path: Path) -> None:
+    store.subscription("web01")
+    (tmp_path / "state" / RESTORING).mkdir()
+    for name in ("web01", "web02"):
+        with pytest.raises(CertificateError, match="a restore was cut off in the middle"):
+            store.subscription(name)
+
+
+def test_a_subscription_id_that_others_could_have_written_is_not_believed(store: IdentityStore, tmp_path: Path) -> None:
+    store.subscription("web01")
+    (tmp_path / "state" / "subscriptions").chmod(0o770)
+    with pytest.raises(CertificateError, match="mode 0770"):
+        store.find_subscription("web01")
+
+
 def test_a_subscription_id_that_is_none_is_not_replaced(store: IdentityStore, tmp_path: Path) -> None:
     store.subscription("web01")
     file = tmp_path / "state" / "subscriptions" / "web01"

@@ -61,7 +61,7 @@ def files(place: Path, content: Written) -> Iterator[Path]:
     """The configuration, with the keys that it names: they cost too much time to make them for each example."""
     with tempfile.TemporaryDirectory(dir=place) as folder:
         path = content.write(Path(folder))
-        for name in content.identities:
+        for name in filter(None, content.identities):
             put_key(path.parent / name)
         yield path
 

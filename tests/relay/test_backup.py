@@ -23,7 +23,7 @@ NOW = dt.datetime(2026, 3, 4, 5, 6, 7, tzinfo=dt.UTC)
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """A state folder with two machines, of which one is being rotated, and an octopus entry."""
+    """A state folder with two machines, of which one is being rotated, and one is polled for, and an octopus entry."""
     store = IdentityStore(tmp_path / "state", lambda identity, path: None, pytest.fail)
     for who in ("web01", "web02"):
         store.import_machine(Identity(who, party(who).certificate, party(who).key))
@@ -32,6 +32,7 @@ def state(tmp_path: Path) -> Path:
     rotation.prepare()
     rotation.activate()
     rotation.prepare()
+    store.subscription("web02")
     return tmp_path / "state"
 
 
@@ -49,7 +50,10 @@ def test_all_of_it_round_trip(state: Path) -> None:
         ("machines/web01.pem.old", "machine", "web01", "old"),
         ("machines/web02.pem", "machine", "web02", "current"),
         ("octopus/production.pem", "octopus", "production", "current"),
+        ("subscriptions/web02", "subscription", "web02", "current"),
     ]
+    store = IdentityStore(state, lambda identity, path: None, pytest.fail)
+    assert [item.shown for item in again.subscriptions] == [store.find_subscription("web02")]
     assert all(item.data == (state / item.path).read_bytes() for item in again.items)
 
 
@@ -80,7 +84,7 @@ def test_what_cannot_be_backed_up(state: Path, tmp_path: Path) -> None:
         collect(tmp_path / "none", None, NOW)
     empty = tmp_path / "empty"
     empty.mkdir(0o700)
-    with pytest.raises(BackupError, match=f"^{empty}: no identity is in this folder"):
+    with pytest.raises(BackupError, match=f"^{empty}: no identity and no subscription id is in this folder"):
         collect(empty, None, NOW)
     for break_it, said in [
         (lambda path: path.write_bytes(b"junk"), "no private key in the PEM. .* back up again: nothing was written."),
@@ -103,7 +107,7 @@ class Forge:
         self.files = {item.path: item.data for item in collect(state, None, NOW).items if item.turn == "current"}
         self.manifest: Any = {
             "format": "relay-tentacle backup",
-            "version": 1,
+            "version": 2,
             "made": "2026-03-04T05:06:07Z",
             "relay": None,
             "files": [self.entry(path, data) for path, data in self.files.items()],
@@ -112,8 +116,10 @@ class Forge:
 
     @staticmethod
     def entry(path: str, data: bytes) -> dict[str, str]:
-        thumbprint = str(Identity.from_pem("x", data).thumbprint)
-        return {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "thumbprint": thumbprint}
+        known_by = {"id": data.decode().strip()}
+        if not path.startswith("subscriptions/"):
+            known_by = {"thumbprint": str(Identity.from_pem("x", data).thumbprint)}
+        return {"path": path, "sha256": hashlib.sha256(data).hexdigest(), **known_by}
 
     @staticmethod
     def member(path: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "") -> tuple[tarfile.TarInfo, bytes]:
@@ -142,7 +148,7 @@ def refused(data: bytes, said: str) -> None:
 
 
 def test_an_honest_one_is_taken(forge: Forge) -> None:
-    assert len(unpack(forge.data()).items) == 3
+    assert len(unpack(forge.data()).items) == 4
 
 
 @pytest.mark.parametrize(
@@ -160,6 +166,8 @@ def test_an_honest_one_is_taken(forge: Forge) -> None:
         "control.sock",
         "machines/a\nb.pem",
         f"machines/{'x' * 65}.pem",
+        "subscriptions/../web01",
+        f"subscriptions/{'x' * 65}",
     ],
 )
 def test_a_name_that_no_identity_has(forge: Forge, path: str) -> None:
@@ -190,6 +198,30 @@ def test_files_and_manifest_have_to_agree(forge: Forge) -> None:
     refused(forge.data(), "has another thumbprint than its manifest says")
 
 
+def test_a_subscription_that_is_none(forge: Forge) -> None:
+    junk = b"poll://Somebody/else\n"
+    forge.members[-1] = forge.member("subscriptions/web02", junk)
+    forge.manifest["files"][-1] = forge.entry("subscriptions/web02", junk)
+    refused(forge.data(), "a file in it cannot be used: subscriptions/web02: not a subscription id")
+    forge.members[-1] = forge.member("subscriptions/web02", b"poll://other/\n")
+    forge.manifest["files"][-1] = {**forge.entry("subscriptions/web02", b"poll://other/\n"), "id": "poll://another/"}
+    refused(forge.data(), "subscriptions/web02 in it has another id than its manifest says")
+
+
+def test_an_older_one_has_no_subscriptions(forge: Forge) -> None:
+    forge.manifest["version"] = 1
+    refused(forge.data(), "'subscriptions/web02' is in it, and not as a file of its manifest")
+    del forge.members[-1], forge.manifest["files"][-1]
+    older = unpack(forge.data())
+    assert (len(older.items), older.folders, older.knows_subscriptions) == (3, ("machines", "octopus"), False)
+
+
+def test_subscriptions_alone_are_worth_a_backup(tmp_path: Path) -> None:
+    IdentityStore(tmp_path / "state", lambda identity, path: None, pytest.fail).subscription("web01")
+    [item] = unpack(pack(collect(tmp_path / "state", None, NOW))).items
+    assert item.path == "subscriptions/web01"
+
+
 def test_an_identity_that_is_none(forge: Forge) -> None:
     junk = forge.files["machines/web01.pem"].replace(b"BEGIN CERTIFICATE", b"BEGIN CERTIFICATION")
     forge.members[0] = forge.member("machines/web01.pem", junk)
@@ -205,7 +237,7 @@ def test_one_that_is_too_big(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> N
     forge.members = [forge.member("machines/web01.pem", bytes(64 * 1024))]
     refused(forge.data(), "more than 20000 bytes when decompressed")
     monkeypatch.setattr(backup, "_MAX_ITEMS", 2)
-    refused(forge.data(), "its manifest lists 3 files, or one twice")
+    refused(forge.data(), "its manifest lists 4 files, or one twice")
 
 
 def test_a_manifest_that_is_none(forge: Forge) -> None:
@@ -224,14 +256,14 @@ def test_a_manifest_that_is_none(forge: Forge) -> None:
         refused(forge.data(first=first), r"no manifest\.json comes first in it")
     for key, value, said in [
         ("format", "other", "not a backup of a relay's"),
-        ("version", 2, "of version 2, and this relay knows 1"),
+        ("version", 3, "of version 3, and this relay knows 2"),
         ("relay", 3, "no text"),
         ("made", "yesterday", "not a backup, or damaged"),
         ("made", None, "not a backup, or damaged"),
         ("files", None, "not a backup, or damaged"),
         ("files", [], "lists 0 files"),
         ("files", [3], "not a backup, or damaged"),
-        ("files", forge.manifest["files"] * 2, "lists 6 files, or one twice"),
+        ("files", forge.manifest["files"] * 2, "lists 8 files, or one twice"),
     ]:
         refused(forge.data(json.dumps({**forge.manifest, key: value}).encode()), said)
 

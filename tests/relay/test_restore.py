@@ -2,6 +2,7 @@ import datetime as dt
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ from relay.restore import Plan, plan, put_back
 NOW = dt.datetime(2026, 3, 4, 5, 6, 7, tzinfo=dt.UTC)
 
 
+def store_of(state: Path) -> IdentityStore:
+    return IdentityStore(state, lambda identity, path: pytest.fail("made"), pytest.fail)
+
+
 def fill(state: Path, machines: dict[str, str], octopus: dict[str, str]) -> Path:
     """Puts identities there: each name with the one of this party."""
     store = IdentityStore(state, lambda identity, path: None, pytest.fail)
@@ -30,12 +35,14 @@ def fill(state: Path, machines: dict[str, str], octopus: dict[str, str]) -> Path
 
 @pytest.fixture
 def made(tmp_path: Path) -> Backup:
-    return collect(fill(tmp_path / "lost", {"web01": "a", "web02": "b"}, {"production": "c"}), "dc-east", NOW)
+    lost = fill(tmp_path / "lost", {"web01": "a", "web02": "b"}, {"production": "c"})
+    store_of(lost).subscription("web02")
+    return collect(lost, "dc-east", NOW)
 
 
 def inside(folder: Path) -> dict[str, bytes]:
     """Every file of identities in it."""
-    found = [path for kind in ("machines", "octopus") for path in (folder / kind).rglob("*") if path.is_file()]
+    found = [path for kind in ("machines", "octopus", "subscriptions") for path in (folder / kind).rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
@@ -52,22 +59,46 @@ def test_into_nothing(made: Backup, tmp_path: Path) -> None:
         os.umask(before)
     assert inside(state) == expected(made)
     assert {stat.S_IMODE(path.stat().st_mode) for path in state.rglob("*") if path.is_file()} == {0o600}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in (state, state / "machines", state / "octopus")} == {0o700}
-    assert sorted(path.name for path in state.iterdir()) == [".lock", "machines", "octopus"]
-    store = IdentityStore(state, lambda identity, path: pytest.fail("made"), pytest.fail)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in state.rglob("*") if path.is_dir()} == {0o700}
+    assert sorted(path.name for path in state.iterdir()) == [".lock", "machines", "octopus", "subscriptions"]
+    store = store_of(state)
     assert store.machine("web01").der == party("a").der
+    assert store.subscription("web02") == store_of(tmp_path / "lost").find_subscription("web02")
 
 
 def test_into_a_folder_without_identities(made: Backup, tmp_path: Path) -> None:
     state = tmp_path / "state"
     (state / "machines").mkdir(parents=True, mode=0o700)
     state.chmod(0o700)
-    (state / "subscriptions").mkdir()
+    (state / "logs").mkdir()
     aside = put_back(state, made, replace=False, now=NOW)
     assert inside(state) == expected(made)
     assert aside is not None
     assert inside(aside) == {}
-    assert (state / "subscriptions").is_dir()
+    assert (state / "logs").is_dir()
+
+
+def test_another_subscription_id_is_not_lost(made: Backup, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    put_back(state, made, replace=False, now=NOW)
+    (state / "subscriptions" / "web02").unlink()
+    other = store_of(state).subscription("web02")
+    assert plan(state, made).others == ["subscriptions/web02"]
+    with pytest.raises(BackupError, match=r"1 files are there that the backup does not have, subscriptions/web02 among them"):
+        put_back(state, made, replace=False, now=NOW)
+    aside = put_back(state, made, replace=True, now=NOW)
+    assert aside is not None
+    assert inside(state) == expected(made)
+    assert inside(aside)["subscriptions/web02"] == f"{other}\n".encode()
+
+
+def test_a_backup_that_knows_no_subscription_ids_leaves_them(made: Backup, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    there = store_of(state).subscription("web09")
+    older = replace(made, items=tuple(item for item, _ in made.identities), folders=("machines", "octopus"))
+    assert put_back(state, older, replace=False, now=NOW) is None
+    assert store_of(state).find_subscription("web09") == there
+    assert set(inside(state)) == {"subscriptions/web09", *expected(older)}
 
 
 def test_a_second_time_changes_nothing(made: Backup, tmp_path: Path) -> None:
@@ -94,7 +125,7 @@ def test_other_identities_are_moved_away_only_when_told(
     assert plan(state, made).others == others
     with pytest.raises(BackupError) as raised:
         put_back(state, made, replace=False, now=NOW)
-    said = f"{state}: {len(others)} identities are there that the backup does not have, {others[0]} among them"
+    said = f"{state}: {len(others)} files are there that the backup does not have, {others[0]} among them"
     assert str(raised.value).startswith(said)
     assert inside(state) == before
     aside = put_back(state, made, replace=True, now=NOW)
@@ -111,7 +142,12 @@ def test_the_plan_says_what_each_meets(made: Backup, tmp_path: Path) -> None:
     # the same identity, in the same words
     (state / "machines" / "web01.pem").write_bytes(expected(made)["machines/web01.pem"])
     assert plan(state, made) == Plan(
-        {"machines/web01.pem": "same", "machines/web02.pem": "replaces", "octopus/production.pem": "new"},
+        {
+            "machines/web01.pem": "same",
+            "machines/web02.pem": "replaces",
+            "octopus/production.pem": "new",
+            "subscriptions/web02": "new",
+        },
         ("machines/web03.pem",),
     )
 
@@ -131,7 +167,7 @@ def failing_at(monkeypatch: pytest.MonkeyPatch, count: int) -> Callable[[], bool
     return lambda: calls[0] > count
 
 
-@pytest.mark.parametrize("count", range(4))
+@pytest.mark.parametrize("count", range(5))
 def test_a_move_that_fails_leaves_all_as_it_was(
     made: Backup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
@@ -169,7 +205,7 @@ class PowerCutError(BaseException):
     """Nothing runs behind it."""
 
 
-@pytest.mark.parametrize("count", range(4))
+@pytest.mark.parametrize("count", range(5))
 def test_cut_off_in_the_middle_no_relay_uses_it_and_it_can_be_done_again(
     made: Backup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:

@@ -101,3 +101,15 @@ def test_it_does_not(tmp_path: Path, answer: bytes, said: str) -> None:
     assert reloaded.running
     assert said in reloaded.problem
     assert reloaded.word == "failed"
+
+
+def test_what_it_says_of_its_machines(tmp_path: Path) -> None:
+    assert running.machines(tmp_path) is None
+    with answering(tmp_path, b'{"ok": true, "machines": [{"name": "web01", "live": null}]}\n') as questions:
+        assert running.machines(tmp_path) == {"web01": {"name": "web01", "live": None}}
+    assert [json.loads(question) for question in questions] == [{"command": "status"}]
+    (tmp_path / "control.sock").unlink()
+    for answer in (b'{"ok": false, "error": "no"}\n', b"junk"):
+        with answering(tmp_path, answer):
+            assert running.machines(tmp_path) is None
+        (tmp_path / "control.sock").unlink()

@@ -22,6 +22,8 @@ from wires import Held
 from certs.identity import Identity
 from relay.errors import StartError
 from relay.halibut.lines import PREAMBLE
+from relay.load import NodePolls
+from relay.outcomes import NodeTrouble
 from relay.peers.errors import TransferError
 from relay.peers.octopus import Octopus
 from relay.peers.services import Service as Methods
@@ -29,7 +31,7 @@ from relay.peers.tentacle import Tentacle
 from relay.peers.times import Times
 from relay.service import CHECK_EVERY
 from routing.addresses import Address
-from routing.table import HttpProxy, Machine
+from routing.table import HttpProxy, Limits, Machine
 
 KIOSK, PULLED = "poll://sq-kiosk/", "poll://pulled/"
 QUICK = Times(backoff_min=0.02, backoff_max=0.05, retry_pause=0.02)
@@ -189,6 +191,41 @@ async def test_nodes_are_polled_while_the_tentacle_is_there(scene: Scene) -> Non
     await scene.tentacles["kiosk7"].stop()
     await scene.until(lambda: scene.service.polls("kiosk7") == 0)
     assert scene.relay.log("node not polled") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_how_a_machine_is_polled_for_is_told(scene: Scene) -> None:
+    service, [node] = scene.service, scene.entry.nodes
+    await scene.polled("web01")
+    assert service.nodes("web01") == [NodePolls("production", str(node), 1, 1)]
+    assert service.nodes("kiosk7") == [NodePolls("production", str(node), 0, 0)]
+    assert (service.live("web01"), service.live("kiosk7")) == (True, False)
+    assert (service.back_connections("web01"), service.idle_back_connections("web01")) == (1, 1)
+    await scene.poll()
+    assert service.live("kiosk7") is True
+    assert (service.pollers("kiosk7"), service.pollers("web01")) == (1, 0)
+    await scene.octopus.stop()
+    await scene.until(lambda: service.polls("kiosk7") == 0)
+    [told] = service.nodes("kiosk7")
+    assert (told.standing, told.wanted) == (0, 1)
+    assert told.trouble in (NodeTrouble.CLOSED, NodeTrouble.TLS, NodeTrouble.REFUSED)  # as far as it has stopped
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_calls_wait_and_not_what_is_kept_ready_for_them(scene: Scene) -> None:
+    service = scene.service
+    entry = replace(scene.entry, node_connections=2)
+    only_one = replace(scene.web, octopus=(entry,), limits=Limits(connections=1))
+    scene.reload(only_one, back_octopus=entry)
+    await scene.polled("web01", 2)
+    first = await scene.calling("web01")
+    assert (service.in_flight("web01"), service.waiting("web01")) == (1, 0)
+    second = Deferred.fromCoroutine(scene.call("web01"))
+    await scene.until(lambda: service.in_flight("web01") == 2)
+    assert service.waiting("web01") == 1
+    scene.held[0].callback("done")
+    assert [await first, await second] == ["done", "web01"]
+    assert service.waiting("web01") == 0
 
 
 @pytest_twisted.ensureDeferred

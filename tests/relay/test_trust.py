@@ -21,7 +21,7 @@ from relay import trust
 from relay.halibut.lines import CLIENT_IDENTITY, PREAMBLE
 from relay.outcomes import Outcome
 from relay.peers.tentacle import Tentacle
-from relay.trust import Trust, machines_of, who_trusts
+from relay.trust import Trust, machines_of, told_by_relay, who_trusts
 from routing.addresses import Address
 from routing.table import Machine
 
@@ -159,3 +159,26 @@ async def test_a_polling_tentacle_cannot_be_asked(nothing_left: None) -> None:
     kiosk = machine("kiosk7", tentacle=None, subscription="poll://sq/")
     told = await who_trusts(ClockedReactor(), [kiosk], identity(NEW), identity(IN_USE))
     assert told == [Trust(kiosk, None, None, "its Tentacle polls the relay, and cannot be asked")]
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (None, "no relay runs here"),
+        ({}, "the running relay does not know this machine yet"),
+        ({"live": True, "pollers": 2, "last_failure": None}, "with 2 connections, so it trusts the identity in use"),
+        ({"live": False, "last_failure": None}, "it polls the relay, and is away"),
+        ({"live": False, "last_failure": {"kind": "node", "word": "refused"}}, "it polls the relay, and is away"),
+        (
+            {"live": False, "last_failure": {"kind": "refusal", "word": "certificate-refused"}},
+            "has refused the identity in use",
+        ),
+    ],
+)
+def test_what_the_running_relay_knows_of_a_polling_tentacle(told: dict[str, object] | None, said: str) -> None:
+    kiosk = machine("kiosk7", tentacle=None, subscription="poll://kiosk7/")
+    machines = None if told is None else {"kiosk7": told} if told else {}
+    web, polls = told_by_relay([Trust(machine("web01"), True), Trust(kiosk, None)], machines)
+    assert web == Trust(machine("web01"), True)
+    assert polls.trusts is None
+    assert said in polls.detail

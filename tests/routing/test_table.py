@@ -31,6 +31,20 @@ def test_a_machine_is_found_by_its_name_and_by_its_host(table: Table) -> None:
     assert set(table.hosts) == {"web01.relay.corp", "web02.relay.corp"}
 
 
+def test_the_machine_of_a_polling_tentacles_certificate(table: Table) -> None:
+    web01, web02 = table.machines
+    pins = (Thumbprint.of(b"kiosk"), Thumbprint.of(b"kiosk again", "sha256"))
+    kiosks = [
+        dataclasses.replace(web02, name=name, tentacle=None, subscription=f"poll://{name}/", thumbprints=pins)
+        for name in ("kiosk7", "kiosk8")
+    ]
+    polling = dataclasses.replace(table, machines=(web01, *kiosks))
+    for certificate in (b"kiosk", b"kiosk again"):
+        assert polling.polling_machine(certificate) is kiosks[0]
+    assert polling.polling_machine(b"web01") is None  # it is dialled
+    assert polling.polling_machine(b"stranger") is None
+
+
 def test_what_is_not_declared_is_not_found(table: Table) -> None:
     assert table.machine("WEB01") is None
     assert table.machine("") is None

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from relay.admin.metrics import Metrics
 from relay.errors import NoSuchNameError
-from relay.load import Load
+from relay.load import FailureKind, Load, NodePolls
 from relay.outcomes import NodeTrouble, Outcome, Refusal
 from routing.table import Machine
 
@@ -25,6 +25,14 @@ class FakeFailure:
     word: Outcome | Refusal | NodeTrouble
     detail: str = "no route"
     peer: str = "192.0.2.1:50000"
+    of_tentacle: bool = False
+
+    @property
+    def kind(self) -> FailureKind:
+        if self.of_tentacle:
+            return "tentacle"
+        kinds: dict[type, FailureKind] = {Outcome: "call", Refusal: "refusal", NodeTrouble: "node"}
+        return kinds[type(self.word)]
 
 
 @dataclass
@@ -44,7 +52,10 @@ class FakeOutcome:
 
 
 class FakeControls:
-    """Controls. told: what it was told, in order. numbers: of machines, by name and kind. gone: what leaving() tells."""
+    """Controls. told: what it was told, in order. numbers: of machines, by name and kind. gone: what leaving() tells.
+
+    polled: what nodes() tells; there: what live() does.
+    """
 
     def __init__(self, folder: Path, *names: str, **options: Any) -> None:
         machines = [machine(name, **options) for name in names or ("web01", "web02")]
@@ -55,6 +66,8 @@ class FakeControls:
         self.told: list[tuple[str, ...]] = []
         self.numbers: dict[tuple[str, str], int] = defaultdict(int)
         self.gone: list[tuple[Machine, Load]] = []
+        self.polled: dict[str, list[NodePolls]] = {}
+        self.there: dict[str, bool] = {}
         self.failures: dict[str, FakeFailure] = {}
         self.successes: dict[str, float] = {}
         self.metrics = Metrics(CollectorRegistry())
@@ -66,7 +79,7 @@ class FakeControls:
         return self.numbers[name, kind]
 
     def totals(self) -> Load:
-        kinds = ("connections", "in_flight", "waiting", "back_connections")
+        kinds = ("connections", "in_flight", "waiting", "back_connections", "pollers", "polls")
         here = [[self.numbers[each.name, kind] for kind in kinds] for each in self.table.machines]
         return Load(*map(sum, zip(*here, *(load for _, load in self.gone), strict=True)))
 
@@ -91,6 +104,18 @@ class FakeControls:
 
     def idle_back_connections(self, name: str) -> int:
         return self._number(name, "idle_back_connections")
+
+    def pollers(self, name: str) -> int:
+        return self._number(name, "pollers")
+
+    def polls(self, name: str) -> int:
+        return self._number(name, "polls")
+
+    def nodes(self, name: str) -> list[NodePolls]:
+        return self.polled.get(name, [])
+
+    def live(self, name: str) -> bool | None:
+        return self.there.get(name)
 
     def last_failure(self, name: str) -> FakeFailure | None:
         return self.failures.get(name)

@@ -91,7 +91,7 @@ class Memory:
             return None
         return self.polling
 
-    def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
+    def refused(self, refusal: Refusal, peer: str, detail: str, certificate: bytes | None) -> None:
         self.refusals.append((refusal, detail))
 
     def left(self, connection: Any) -> None:

@@ -117,6 +117,9 @@ class PollingSite:
 
     poller_refused = refused
 
+    def polling_machine(self, certificate: bytes) -> Machine | None:
+        return self.machine if any(pin.matches(certificate) for pin in self.machine.thumbprints) else None
+
     def polling_back(self, subscription: str) -> PollingBack | None:
         return self.polling if subscription == SUBSCRIPTION else None
 

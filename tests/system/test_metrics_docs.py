@@ -7,7 +7,7 @@ from urllib.request import urlopen
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from scripted import PATIENCE
-from system import HOST, free_ports, site
+from system import HOST, RelayProcess, free_ports
 
 TEXT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 OTHERS = set(re.findall(r"`((?:process|python)_[a-z_]+)`", TEXT))
@@ -29,9 +29,23 @@ def served(text: str) -> tuple[str, set[str]]:
 
 
 def test_the_table_is_what_a_relay_serves(tmp_path: Path) -> None:
-    [port] = free_ports(1)
-    with site(tmp_path, admin=f"{HOST}:{port}"), urlopen(f"http://{HOST}:{port}/metrics", timeout=PATIENCE) as reply:
-        assert served(reply.read().decode()) == (TABLE, OTHERS)
+    """Of a machine that polls and is polled for: it has all of them."""
+    admin, back, node = free_ports(3)
+    kiosk = {"name": "kiosk7", "tentacle": "poll://kiosk7/", "thumbprint": "A" * 40, "front": "polling"}
+    configuration = {
+        "relay": {"name": "test", "state": "state"},
+        "octopus": [{"name": "production", "thumbprint": "B" * 40, "nodes": f"https://{HOST}:{node}"}],
+        "back": {"listen": f"{HOST}:{back}"},
+        "admin": {"listen": f"{HOST}:{admin}"},
+        "machines": [kiosk],
+    }
+    relay = RelayProcess(tmp_path, configuration)
+    try:
+        with urlopen(f"http://{HOST}:{admin}/metrics", timeout=PATIENCE) as reply:
+            assert served(reply.read().decode()) == (TABLE, OTHERS)
+        relay.stop()
+    finally:
+        relay.kill()
 
 
 def test_the_alerts_use_metrics_that_there_are() -> None:

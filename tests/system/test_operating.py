@@ -35,8 +35,8 @@ def test_status_of_all(operated: Operated) -> None:
     assert (found["relay"]["pid"], found["relay"]["config"]) == (operated.relay.process.pid, str(operated.config))
     assert [machine["name"] for machine in found["machines"]] == ["web00", "web01"]
     assert found["totals"] == {
-        "machines": 2, "drained": 0, "failing": 0, "connections": 1, "exchanges_in_flight": 1, "waiting": 0,
-        "back_connections": 1,
+        "machines": 2, "drained": 0, "failing": 0, "away": 0, "connections": 1, "exchanges_in_flight": 1, "waiting": 0,
+        "back_connections": 1, "pollers": 0, "polls": 0,
     }  # fmt: skip
     assert [door["kind"] for door in found["doors"]] == ["admin", "port", "port"]
     call(caller, tentacle)

@@ -8,7 +8,7 @@ from fake_controls import NOW, FakeChanges, FakeControls, FakeFailure, FakeOutco
 
 from relay.admin.status import MACHINES, Status
 from relay.errors import NoSuchNameError
-from relay.load import Load
+from relay.load import Load, NodePolls
 from relay.outcomes import NodeTrouble, Outcome, Refusal
 from relay.version import VERSION
 from routing.addresses import Address
@@ -82,7 +82,7 @@ def test_doors_are_open_drained_or_draining(asked: Asked) -> None:
 
 
 def test_machines_and_totals(asked: Asked) -> None:
-    kinds = {"connections": 5, "in_flight": 4, "waiting": 3, "back_connections": 7}
+    kinds = {"connections": 5, "in_flight": 4, "waiting": 3, "back_connections": 7, "pollers": 6, "polls": 2}
     for kind, number in kinds.items():
         asked.controls.numbers["web01", kind] = number
         asked.controls.numbers["web02", kind] = 1
@@ -90,20 +90,46 @@ def test_machines_and_totals(asked: Asked) -> None:
     first, second = found["machines"]
     assert (first["name"], first["door"], first["host"], first["tentacle"]) == ("web01", "127.0.0.1:0", None, "127.0.0.1:10933")
     assert first["octopus"] == ["production", "staging"]
-    keys = ("connections", "exchanges_in_flight", "waiting", "back_connections")
-    assert [first[key] for key in keys] == [5, 4, 3, 7]
-    assert [second[key] for key in keys] == [1, 1, 1, 1]
-    assert [found["totals"][key] for key in keys] == [6, 5, 4, 8]
+    keys = ("connections", "exchanges_in_flight", "waiting", "back_connections", "pollers", "polls")
+    assert [first[key] for key in keys] == [5, 4, 3, 7, 6, 2]
+    assert [second[key] for key in keys] == [1, 1, 1, 1, 1, 1]
+    assert [found["totals"][key] for key in keys] == [6, 5, 4, 8, 7, 3]
     assert (found["totals"]["machines"], found["totals"]["drained"], found["totals"]["failing"]) == (2, 0, 0)
 
 
 def test_machines_that_were_removed_are_told_and_counted_until_their_calls_have_ended(asked: Asked) -> None:
     asked.controls.numbers["web01", "in_flight"] = 1
-    asked.controls.gone = [(replace(asked.controls.table.machines[0], name="old"), Load(4, 3, 2, 1))]
+    asked.controls.gone = [(replace(asked.controls.table.machines[0], name="old"), Load(4, 3, 2, 1, 6, 5))]
     found = asked.all()
-    numbers = {"connections": 4, "exchanges_in_flight": 3, "waiting": 2, "back_connections": 1}
+    numbers = {"connections": 4, "exchanges_in_flight": 3, "waiting": 2, "back_connections": 1, "pollers": 6, "polls": 5}
     assert found["leaving"] == [{"name": "old", "tentacle": "127.0.0.1:10933", **numbers}]
-    assert found["totals"] == {**numbers, "exchanges_in_flight": 4, "machines": 2, "drained": 0, "failing": 0}
+    assert found["totals"] == {**numbers, "exchanges_in_flight": 4, "machines": 2, "drained": 0, "failing": 0, "away": 0}
+
+
+def test_how_nodes_are_polled_is_told_with_the_trouble(asked: Asked) -> None:
+    asked.controls.polled["web01"] = [
+        NodePolls("production", "octopus-1:10943", 2, 2),
+        NodePolls("production", "octopus-2:10943", 0, 2, NodeTrouble.REFUSED, "connection refused"),
+    ]
+    asked.controls.there = {"web01": True, "web02": False}
+    found = asked.all()
+    first, second = found["machines"]
+    fine, troubled = first["nodes"]
+    assert fine == {"octopus": "production", "node": "octopus-1:10943", "standing": 2, "wanted": 2, "trouble": None}
+    assert (troubled["standing"], troubled["trouble"]["word"], troubled["trouble"]["detail"]) == (
+        0,
+        "refused",
+        "connection refused",
+    )
+    assert "nothing listens" in troubled["trouble"]["cause"]
+    assert "the node is up" in troubled["trouble"]["remedy"]
+    assert (first["live"], second["live"], second["nodes"], found["totals"]["away"]) == (True, False, [], 1)
+
+
+def test_a_tentacle_that_cannot_be_had_for_polls_is_no_call_that_failed(asked: Asked) -> None:
+    asked.controls.failures["web01"] = FakeFailure(NOW, Outcome.REFUSED, of_tentacle=True)
+    machine = asked.all()["machines"][0]
+    assert (machine["last_failure"]["kind"], machine["last_call_failed"]) == ("tentacle", False)
 
 
 def test_a_failure_is_told_in_words_with_its_remedy(asked: Asked) -> None:

@@ -65,13 +65,18 @@ def test_whoever_does_not_wait_for_mx_server_is_closed(memory: Memory) -> None:
     ("reason", "refusals"),
     [
         (HandshakeError("no shared cipher"), [(Refusal.TLS, "no shared cipher")]),
-        (PeerClosedError("closed"), [(Refusal.CERTIFICATE_REFUSED, "closed behind the handshake without a byte")]),
+        (
+            PeerClosedError("closed"),
+            [(Refusal.CERTIFICATE_REFUSED, f"closed behind the handshake without a byte; {Thumbprint.of(TENTACLE)} was shown")],
+        ),
     ],
 )
 def test_one_that_ends_before_it_has_said_anything(
     memory: Memory, reason: Exception, refusals: list[tuple[Refusal, str]]
 ) -> None:
     connection, _ = shaking(memory)
+    if isinstance(reason, PeerClosedError):
+        connection.connectionMade()
     connection.connectionLost(reason)
     assert memory.refusals == refusals
 

@@ -21,7 +21,7 @@ from relay.page import PAGE
 from relay.transport.listener import listening_socket
 from relay.transport.loop import Loop
 from routing.addresses import Address
-from routing.table import RelayTimeouts
+from routing.table import Machine, RelayTimeouts
 
 TIMEOUTS = RelayTimeouts(client_hello=10.0, identify=60.0)
 TENTACLE = client_side("TLSv1.3", identity("tentacle"))
@@ -68,6 +68,9 @@ class Doorstep:
         self.changes.changed()
 
     poller_refused = refused
+
+    def polling_machine(self, certificate: bytes) -> Machine | None:
+        return self.kiosk.machine if any(pin.matches(certificate) for pin in self.kiosk.machine.thumbprints) else None
 
     def polling_back(self, subscription: str) -> PollingBack | None:
         return {"poll://sq-one/": self.kiosk, "poll://sq-other/": self.other}.get(subscription)
@@ -230,7 +233,17 @@ async def test_whoever_does_not_accept_our_certificate_is_told_of(step: Doorstep
     caller = await step.caller(TENTACLE)
     caller.fin()
     await step.changes.until(lambda: step.refusals)
-    assert step.words == [Refusal.CERTIFICATE_REFUSED]
+    [(refusal, name, detail)] = step.refusals
+    assert (refusal, name) == (Refusal.CERTIFICATE_REFUSED, "kiosk7")
+    assert detail == f"closed behind the handshake without a byte; {identity('tentacle').thumbprint} was shown"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stranger_that_does_not_is_nobodys_tentacle(step: Doorstep) -> None:
+    caller = await step.caller(client_side("TLSv1.3", identity("stranger")))
+    caller.fin()
+    await step.changes.until(lambda: step.refusals)
+    assert [(refusal, name) for refusal, name, _ in step.refusals] == [(Refusal.CERTIFICATE_REFUSED, "")]
 
 
 @pytest_twisted.ensureDeferred

@@ -1,3 +1,4 @@
+import io
 import os
 import socket
 import stat
@@ -58,6 +59,42 @@ def test_there_and_back_after_a_disaster(
     assert {name: str(identity.thumbprint) for name, identity in found.items()} == filled
 
 
+def test_subscription_ids_there_and_back(
+    call: Call, filled: dict[str, str], password: list[object], tmp_path: Path, store: IdentityStore
+) -> None:
+    uri = store.subscription("web01")
+    file = tmp_path / "b.backup"
+    result = call("backup", file, *password)
+    assert result.stdout.splitlines()[-1] == f"{file}: 3 identities, 1 subscription ids, encrypted"
+    assert ["subscription", "web01", "current", uri] in [line.split() for line in result.stdout.splitlines()]
+    (tmp_path / "state").rename(tmp_path / "lost")
+    restored = parsed(call("restore", file, *password, "--json").stdout, "restore")
+    assert restored["subscriptions"] == [{"path": "subscriptions/web01", "name": "web01", "uri": uri}]
+    assert restored["fates"]["subscriptions/web01"] == "new"
+    assert store.find_subscription("web01") == uri
+    assert stat.S_IMODE((tmp_path / "state" / "subscriptions" / "web01").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "state" / "subscriptions").stat().st_mode) == 0o700
+
+
+def test_a_backup_of_an_older_relay_says_that_it_has_no_subscription_ids(
+    call: Call, filled: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "b.tar.gz"
+    call("backup", file, "--no-password")
+    older = tmp_path / "older.tar.gz"
+    with tarfile.open(file) as source, tarfile.open(older, "w:gz") as target:
+        for member in source:
+            data = source.extractfile(member).read()  # type: ignore[union-attr]
+            if member.name == "manifest.json":
+                data = data.replace(b'"version": 2', b'"version": 1')
+                member.size = len(data)
+            target.addfile(member, io.BytesIO(data))
+    older.chmod(0o600)
+    for options in (("--list",), ("--dry-run",), ()):
+        assert "An older relay made it, without subscription ids" in call("restore", older, *options).stdout
+    assert parsed(call("restore", older, "--list", "--json").stdout, "restore")["subscriptions"] is None
+
+
 def test_on_a_bare_host_without_a_configuration(
     call: Call, filled: dict[str, str], password: list[object], tmp_path: Path
 ) -> None:
@@ -111,7 +148,7 @@ def test_a_list_and_a_dry_run_change_nothing(call: Call, filled: dict[str, str],
     result = call("restore", file, "--list")
     rows = [line.split() for line in result.stdout.splitlines()[2:]]
     assert rows == [
-        ["KIND", "NAME", "TURN", "THUMBPRINT"],
+        ["KIND", "NAME", "TURN", "THUMBPRINT", "OR", "ID"],
         ["machine", "both", "current", filled["both"]],
         ["machine", "web01", "current", filled["web01"]],
         ["octopus", "production", "current", filled["production"]],
@@ -127,7 +164,7 @@ def test_a_list_and_a_dry_run_change_nothing(call: Call, filled: dict[str, str],
     assert "replaces another" in result.stdout
     assert "not in the backup, and moved away: octopus/both.pem" in result.stdout
     assert "nothing was done (--dry-run)" in result.stdout
-    assert "2 identities would be lost to it. A restore needs --replace." in result.stderr
+    assert "2 files would be lost to it. A restore needs --replace." in result.stderr
     assert not parsed(call("restore", file, "--dry-run", "--json").stdout, "restore")["restored"]
     assert call("restore", file, "--dry-run", "--replace").exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "state").rglob("*")} == before
@@ -140,7 +177,7 @@ def test_others_are_moved_away_only_when_told(call: Call, filled: dict[str, str]
     other = store.octopus("both")
     result = call("restore", file)
     assert result.exit_code == 1
-    assert "1 identities are there that the backup does not have, octopus/both.pem among them" in result.stderr
+    assert "1 files are there that the backup does not have, octopus/both.pem among them" in result.stderr
     assert "Give --replace to move them away." in result.stderr
     restored = parsed(call("restore", file, "--replace", "--json").stdout, "restore")
     assert restored["moved_away"] == ["octopus/both.pem"]

@@ -14,8 +14,8 @@ from relay.admin.status import Status
 from relay.cli import control
 from relay.cli.main import main
 from relay.cli.status import ago
-from relay.load import Load
-from relay.outcomes import Outcome, Refusal
+from relay.load import Load, NodePolls
+from relay.outcomes import NodeTrouble, Outcome, Refusal
 from routing.addresses import Address
 from routing.table import ConnectDoor
 
@@ -55,7 +55,7 @@ def test_a_relay_at_rest(relay: Relay, tmp_path: Path) -> None:
     assert head.splitlines()[1] == f"up for 1 h; configuration {tmp_path}/relay.yaml"
     assert head.splitlines()[2] == "not reloaded since its start"
     first, second = table.splitlines()[1:]
-    assert first.split() == ["web01", "127.0.0.1:0", "127.0.0.1:10933", "open", "0", "0", "0", "0", "-", "-"]
+    assert first.split() == ["web01", "127.0.0.1:0", "127.0.0.1:10933", "open", "0", "0", "0", "0", "-", "-", "-"]
     assert second.startswith("web02")
 
 
@@ -73,7 +73,7 @@ def test_machines_that_fail_are_in_the_table_and_the_relay_is_fine(relay: Relay)
     relay.controls.drained = frozenset({"web02"})
     done = relay.run()
     assert done.exit_code == 0
-    assert "drained: 1, last call failed: 1;" in done.stdout
+    assert "drained: 1, last call failed: 1, Tentacle away: 0;" in done.stdout
     first, second = done.stdout.splitlines()[-2:]
     assert "  failing  " in first
     assert "2 min ago: the Tentacle's host refuses the connection" in first
@@ -81,10 +81,11 @@ def test_machines_that_fail_are_in_the_table_and_the_relay_is_fine(relay: Relay)
 
 
 def test_a_machine_that_was_removed_is_in_the_table_until_its_calls_have_ended(relay: Relay) -> None:
-    relay.controls.gone = [(replace(relay.controls.table.machines[0], name="old"), Load(4, 3, 2, 1))]
+    relay.controls.gone = [(replace(relay.controls.table.machines[0], name="old"), Load(4, 3, 2, 1, 6, 5))]
     said = relay.run().stdout
-    assert said.splitlines()[-1].split() == ["old", "-", "127.0.0.1:10933", "removed,", "ending", "4", "3", "2", "1", "-", "-"]
-    assert "callers: 4, calls in flight: 3, waiting: 2, connections to Tentacles: 1\n" in said
+    assert " ".join(said.splitlines()[-1].split()) == "old - 127.0.0.1:10933 removed, ending 4 3 2 1 5 - -"
+    counts = "connections to Tentacles: 1, pollers among them: 6, polls of Octopus: 5"
+    assert f"callers: 4, calls in flight: 3, waiting: 2, {counts}\n" in said
     parsed(relay.run("--json").stdout, "status")
 
 
@@ -152,6 +153,45 @@ def test_one_that_is_drained_is_not_fine(relay: Relay) -> None:
     relay.controls.drained = frozenset({"web01"})
     assert relay.run("web01").exit_code == 1
     assert relay.run("web02").exit_code == 0
+
+
+def test_polls_and_what_keeps_a_node_from_being_polled_are_shown(relay: Relay) -> None:
+    relay.controls.polled["web01"] = [
+        NodePolls("production", "octopus-1:10943", 2, 2),
+        NodePolls("production", "octopus-2:10943", 1, 2, NodeTrouble.REFUSED, "connection refused"),
+    ]
+    relay.controls.there["web01"] = True
+    relay.controls.numbers.update({("web01", "polls"): 3, ("web01", "pollers"): 4, ("web01", "back_connections"): 4})
+    said = relay.run().stdout
+    assert [line.split()[8] for line in said.splitlines() if line.startswith("web0")][:2] == ["3/4", "-"]
+    trouble = "1 of 2; the Octopus node refuses the connection: nothing listens on that port: connection refused"
+    assert said.splitlines()[-1] == f"web01: octopus-2:10943 (production): {trouble}"
+    done = relay.run("web01")
+    assert done.exit_code == 0
+    found = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "connections to the Tentacle 4, which poll the relay" in found
+    assert "polls octopus-1:10943 (production): 2 of 2" in found
+    assert f"polls octopus-2:10943 (production): {trouble}" in found
+    parsed(relay.run("--json").stdout, "status")
+    parsed(relay.run("web01", "--json").stdout, "status")
+
+
+def test_not_every_node_in_trouble_is_listed(relay: Relay) -> None:
+    troubled = NodePolls("production", "octopus-1:10943", 0, 1, NodeTrouble.REFUSED)
+    relay.controls.polled["web01"] = [troubled] * 25
+    said = relay.run().stdout.splitlines()
+    assert said[-1] == "and 5 more nodes that are not polled as they should be"
+    assert len([line for line in said if line.startswith("web01: ")]) == 20
+
+
+def test_a_machine_whose_tentacle_is_away_is_not_fine(relay: Relay) -> None:
+    relay.controls.there["web01"] = False
+    said = relay.run().stdout
+    assert "Tentacle away: 1;" in said
+    assert "  Tentacle away  " in said.splitlines()[-2]
+    done = relay.run("web01")
+    assert done.exit_code == 1
+    assert "0; the Tentacle is away" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from relay.cli.demo import Bars, Lines
 from relay.demo.play import Exchanged
-from relay.demo.scene import Door, Scene
+from relay.demo.scene import Scene, Target
 
 DEMO = [sys.executable, "-m", "relay", "demo"]
 
@@ -27,13 +27,21 @@ def started(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def test_the_whole_of_it(tmp_path: Path) -> None:
-    done = subprocess.run(DEMO, capture_output=True, text=True, timeout=120, env={"TMPDIR": str(tmp_path)})
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ((), ("web01", "web02", "web03")),
+        (("--polling",), ("both-listen", "tentacle-polls", "relay-polls", "both-poll")),
+    ],
+)
+def test_the_whole_of_it(tmp_path: Path, options: tuple[str, ...], names: tuple[str, ...]) -> None:
+    done = subprocess.run([*DEMO, *options], capture_output=True, text=True, timeout=120, env={"TMPDIR": str(tmp_path)})
     assert (done.returncode, done.stderr) == (0, "")
     took = re.search(r"^All of it went as it should, in ([0-9.]+) s; nothing is left of it\.$", done.stdout, re.MULTILINE)
     assert took is not None
     assert float(took[1]) < 15
-    for name in ("web01", "web02", "web03"):
+    for name in names:
+        assert f"{name}: " in done.stdout
         assert f"upload to {name}: 20 of 20 MiB" in done.stdout
         [upload] = re.findall(
             rf"^{name} +IFileTransferService +UploadFile +([0-9]+) +[0-9]+ +ok +[0-9.]+$", done.stdout, re.MULTILINE
@@ -63,7 +71,7 @@ def test_kept_it_ends_well_with_a_signal(started: subprocess.Popen[str], tmp_pat
 
 def test_interrupted_before_the_end_it_is_not_fine(started: subprocess.Popen[str], tmp_path: Path) -> None:
     assert started.stdout is not None
-    assert started.stdout.readline().startswith("Tentacles: ")
+    assert started.stdout.readline().startswith("web01: ")
     started.send_signal(signal.SIGTERM)
     out, err = started.communicate(timeout=60)
     assert started.returncode == 1
@@ -91,7 +99,8 @@ def test_what_went_through(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_how_to_look_around(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    Lines().look_around(Scene(tmp_path, (Door("web01", 11001, "A" * 40, 10933, "B" * 40),), "C" * 40, "D" * 40, 4711))
+    targets = Target("web01", "A" * 40, "B" * 40, door=11001), Target("kiosk", "1" * 40, "2" * 40, subscription="poll://kiosk/")
+    Lines().look_around(Scene(tmp_path, targets, "C" * 40, "D" * 40, pid=4711))
     out = capsys.readouterr().out
     for text in (
         "A" * 40,
@@ -99,6 +108,7 @@ def test_how_to_look_around(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
         "C" * 40,
         "D" * 40,
         "https://127.0.0.1:11001/",
+        f"kiosk: {'1' * 40} at poll://kiosk/, Tentacle {'2' * 40}\n",
         "kill -TERM 4711",
         f"{tmp_path}/relay.log",
     ):

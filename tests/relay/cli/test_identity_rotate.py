@@ -8,6 +8,7 @@ from certs.rotation import Rotation
 from certs.store import IdentityStore
 from relay import running
 from relay.running import Reloaded
+from relay.trust import Trust
 
 
 @pytest.fixture
@@ -115,6 +116,34 @@ def test_tentacles_keep_the_old_one_while_the_relay_shows_it(
     run("rotate", "both", "--tentacle-side")
     result = run("rotate", "both", "--tentacle-side", "--activate")
     assert "When a reload has gone well, and all of it works, take the old one from each Tentacle:" in result.stdout
+
+
+def test_polling_tentacles_are_told_of_it_in_their_own_way(
+    run: Run, store: IdentityStore, identity_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = identity_config.read_text().replace("octopus: production", "octopus: both")
+    text = text.replace('"https://web01"', "poll://kiosk/").replace("octopus: both", "octopus: production", 1)
+    assert "poll://kiosk/" in text
+    identity_config.write_text(f"{text}back: {{listen: 10943, octopus: production}}\n")
+    old = store.octopus("production")
+    seen = {"web01": {"live": True, "pollers": 3, "last_failure": None}}
+    monkeypatch.setattr(running, "machines", lambda state: seen)
+    monkeypatch.setattr("relay.cli.identity_rotate.wait_for", lambda work: work(None))  # no reactor: nobody is dialled
+    monkeypatch.setattr(
+        "relay.cli.identity_rotate.who_trusts", lambda reactor, machines, *others: [Trust(each, None) for each in machines]
+    )
+    result = run("rotate", "production", "--tentacle-side")
+    new = Rotation(store.octopus_file("production"), "production", "x").next
+    assert new is not None
+    tell = f"  Tentacle update-trust --oldThumbprint {old.thumbprint} --newThumbprint {new.thumbprint}"
+    assert "it polls the relay with 3 connections, so it trusts the identity in use" in result.stdout
+    assert tell in result.stdout.splitlines()
+    assert "--tentacle-side --activate --config" in result.stdout.splitlines()[-1]
+    assert result.stdout.splitlines()[-1].endswith(" --force")
+    assert "configure --trust" not in result.stdout
+    result = run("rotate", "production", "--tentacle-side", "--activate", "--force")
+    lines = result.stdout.splitlines()
+    assert lines[lines.index(tell) - 1].startswith("Polling Tentacles that were not told of it are away now")
 
 
 def test_what_else_the_reload_took(run: Run, store: IdentityStore, rotation: Rotation, monkeypatch: pytest.MonkeyPatch) -> None:

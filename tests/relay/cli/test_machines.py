@@ -194,8 +194,34 @@ def test_polling_on_both_sides(tmp_path, store):
     assert "The relay polls https://octopus-1:10943/, https://octopus-2:10943/, each with 1 connection(s)." in lines
     comms = f"server-comms --thumbprint {staging.thumbprint} --style TentacleActive --host relay.corp --port 10943"
     assert sum(line.endswith(comms) for line in lines) == 2
+    for program in (r'"C:\Program Files\Octopus Deploy\Tentacle\Tentacle.exe"', "sudo /opt/octopus/tentacle/Tentacle"):
+        start = lines.index(f"{program} configure --trust {staging.thumbprint}")
+        assert lines[start + 1 : start + 6] == [
+            f"{program} {comms}",
+            f"{program} set-polling-connection-count --pollingConnectionCount 2",
+            f"{program} service --restart",
+            f"{program} show-configuration",
+            f"{program} show-thumbprint",
+        ]
+    assert "The one before shows a SubscriptionId beside the relay's thumbprint, and it has to be poll://sq-7q2m4z/" in lines
+    assert "poll-server --reuse-server-thumbprint --server-comms-address https://HOST --server-comms-port 10943" in lines
     assert "Let it poll with 2 connections or more, one for each Octopus node: a call of one node then" in lines
     assert "Listening Tentacle" not in done.stdout
+
+
+def test_the_host_that_a_tentacle_polls_is_part_of_a_uri(tmp_path, store):
+    (tmp_path / "relay.yaml").write_text(POLLING)
+    store.machine("kiosk7"), store.octopus("staging")
+    assert " --host [2001:db8::1] --port 10943\n" in run(tmp_path, "kiosk7", "--address", "2001:db8::1").stdout
+
+
+def test_a_tentacle_that_listens_is_told_nothing_of_polling(tmp_path, store):
+    (tmp_path / "relay.yaml").write_text(POLLING)
+    store.machine("web02"), store.octopus("production")
+    said = run(tmp_path, "web02", "--address", "relay.corp").stdout
+    assert "Endpoint.CommunicationStyle  TentacleActive" in said
+    for words in ("server-comms", "poll-server", "set-polling-connection-count", "show-configuration", "SubscriptionId"):
+        assert words not in said
 
 
 def test_polling_in_json_and_in_the_table(tmp_path, store):

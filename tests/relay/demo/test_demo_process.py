@@ -8,12 +8,12 @@ from twisted.internet import reactor
 
 from relay.demo import process
 from relay.demo.process import RelayError, RelayProcess
-from relay.demo.scene import Door, Scene, free_ports
+from relay.demo.scene import Scene, Target, free_ports
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
-    scene = Scene(tmp_path, (Door("web01", free_ports(1)[0], "", 10933, "B" * 40),), "E" * 40, "")
+    scene = Scene(tmp_path, (Target("web01", "", "B" * 40, door=free_ports(1)[0], tentacle=10933),), "E" * 40, "")
     scene.config.write_text(scene.configuration())
     return scene
 

@@ -12,11 +12,13 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from relay.demo import play
-from relay.demo.play import NAMES, Demo, DemoError, Exchanged, read_log, wait_for_log, wanting
+from relay.demo import play, setting
+from relay.demo.play import Demo, DemoError, Exchanged, read_log, wait_for_log, wanting
 from relay.demo.scene import Scene
+from relay.demo.setting import ALL_FOUR, LISTENING
 from routing.load import load
 
+NAMES = tuple(each.name for each in LISTENING)
 ALL_WELL = [
     Exchanged(name, "IService", method, play.UPLOAD + 100 if method == "UploadFile" else 500, 300, "ok", 1.5)
     for name in NAMES
@@ -45,22 +47,22 @@ def line(exchanged: Exchanged) -> bytes:
 
 
 def test_a_log_of_a_demo_that_went_well_lacks_nothing() -> None:
-    assert wanting(ALL_WELL) == []
+    assert wanting(ALL_WELL, NAMES) == []
 
 
 @pytest.mark.parametrize("index", [index for index, each in enumerate(ALL_WELL) if each.method != "GetStatus"])
 def test_every_call_but_the_status_must_be_in_it(index: int) -> None:
     missing = ALL_WELL[index]
-    [said] = wanting(ALL_WELL[:index] + ALL_WELL[index + 1 :])
+    [said] = wanting(ALL_WELL[:index] + ALL_WELL[index + 1 :], NAMES)
     assert said.startswith(f"{missing.machine}: {missing.method} ")
 
 
 def test_what_must_not_be_in_it() -> None:
-    assert wanting([replace(ALL_WELL[0], outcome="silent"), *ALL_WELL[1:]]) == [
+    assert wanting([replace(ALL_WELL[0], outcome="silent"), *ALL_WELL[1:]], NAMES) == [
         "web01: IService.GetCapabilities ended as silent"
     ]
     uploads = [replace(each, request_bytes=play.UPLOAD) if each.method == "UploadFile" else each for each in ALL_WELL]
-    assert wanting(uploads) == [f"{name}: an upload of {play.UPLOAD} bytes had {play.UPLOAD}" for name in NAMES]
+    assert wanting(uploads, NAMES) == [f"{name}: an upload of {play.UPLOAD} bytes had {play.UPLOAD}" for name in NAMES]
 
 
 def test_only_whole_lines_are_read(tmp_path: Path) -> None:
@@ -86,7 +88,7 @@ def test_a_line_that_is_none(tmp_path: Path, junk: bytes) -> None:
 def test_the_log_is_waited_for(tmp_path: Path) -> None:
     clock, log, seen = Clock(), tmp_path / "access.jsonl", list[list[Exchanged]]()
     log.write_bytes(b"".join(map(line, ALL_WELL[:5])))
-    Deferred.fromCoroutine(wait_for_log(clock, log)).addCallback(seen.append)
+    Deferred.fromCoroutine(wait_for_log(clock, log, NAMES)).addCallback(seen.append)
     clock.advance(0.2)
     assert seen == []
     log.write_bytes(b"".join(map(line, ALL_WELL)))
@@ -97,7 +99,7 @@ def test_the_log_is_waited_for(tmp_path: Path) -> None:
 def test_the_log_is_not_waited_for_without_end(tmp_path: Path) -> None:
     clock, log, failed = Clock(), tmp_path / "access.jsonl", list[str]()
     log.write_bytes(b"".join(map(line, ALL_WELL[:-1])))
-    Deferred.fromCoroutine(wait_for_log(clock, log)).addErrback(lambda failure: failed.append(str(failure.value)))
+    Deferred.fromCoroutine(wait_for_log(clock, log, NAMES)).addErrback(lambda failure: failed.append(str(failure.value)))
     clock.pump([0.1] * 40)
     assert failed == []
     clock.pump([0.1] * 20)
@@ -160,6 +162,15 @@ async def test_it_goes_well_and_leaves_nothing(folder: Path, watching: Watching)
     assert {each.machine for each in watching.exchanges} == set(NAMES)
     assert all(f"{name} {play.UPLOAD}/{play.UPLOAD}" in watching.said for name in NAMES)
     assert watching.scene is None
+    assert all_is_gone(folder, watching)
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_four_combinations_go_well_and_leave_nothing(folder: Path, watching: Watching) -> None:
+    await Demo(reactor, watching, keep=False, polling=True).run()
+    names = [each.name for each in ALL_FOUR]
+    assert wanting(watching.exchanges, tuple(names)) == []
+    assert [text.partition(":")[0] for text in watching.said[:4]] == names
     assert all_is_gone(folder, watching)
 
 
@@ -228,7 +239,7 @@ async def test_a_relay_that_dies(folder: Path, watching: Watching) -> None:
 async def test_a_relay_that_cannot_listen(folder: Path, watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr(play, "free_ports", lambda count: [port] * count)
+        monkeypatch.setattr(setting, "free_ports", lambda count: [port] * count)
         with pytest.raises(DemoError, match="the relay did not start"):
             await Demo(reactor, watching, keep=False).run()
     assert os.listdir(folder) == []
