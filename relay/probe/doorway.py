@@ -42,7 +42,7 @@ class Knock(Word):
 _REMEDIES: Final = {
     Knock.FINE: "",
     Knock.UNREACHABLE: "See that the relay runs (`relay-tentacle status`), its host and port, and the firewalls on the way.",
-    Knock.NO_PROXY: "See what listens at this address: the relay, and with front.connect: true in what it has loaded?",
+    Knock.NO_PROXY: "See what listens there. If it is the relay, let it load front.connect: true: `relay-tentacle reload`.",
     Knock.UNKNOWN_TARGET: "Reload the relay, if this target is new in the configuration: `relay-tentacle reload`.",
     Knock.PROXY_CREDENTIALS: "Reload the relay, if front.credentials has changed: `relay-tentacle reload`.",
     Knock.REFUSED: "See the relay's log: `caller refused` has the reason.",
