@@ -11,13 +11,17 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from relay.errors import StartError
-from relay.fronts.door import Door, Guide, House, Route
+from relay.faces import Faces
+from relay.fronts.door import ConnectGuide, Door, Guide, House, Route
+from relay.fronts.porch import Declined
+from relay.fronts.tunnel_answers import CREDENTIALS, FORBIDDEN
+from relay.fronts.tunnel_request import TunnelRequest
 from relay.outcomes import DOOR_CLOSES, RELAY_DRAINS, Refusal, SentAway
 from relay.transport.clienthello import ClientHello
 from relay.transport.listener import listening_socket
 from relay.transport.loop import Loop
 from routing.addresses import Address
-from routing.decide import Denied, machine_at
+from routing.decide import Denied, machine_at, machine_for
 from routing.table import Machine, Table
 
 SHARED: Final = ""  # in the place of a machine's name
@@ -40,6 +44,14 @@ class Directory(House, Protocol):
     @property
     def hosts(self) -> Mapping[str, Machine]:
         """By SNI name."""
+
+    @property
+    def targets(self) -> Mapping[Address, Machine] | None:
+        """By CONNECT target; None where there is no CONNECT door."""
+
+    @property
+    def faces(self) -> Faces:
+        """Those in force, for the users of the CONNECT door."""
 
     @property
     def entrance(self) -> Route:
@@ -71,6 +83,7 @@ class Doors:
         self._loop = loop
         self._directory = directory
         self._doors: dict[str, Door] = {}
+        self._closing: list[Door] = []  # by reloads, with callers who have yet to be answered
 
     def of(self, owner: str) -> Door | None:
         """The machine's, the SHARED one, or the one at the BACK."""
@@ -113,14 +126,17 @@ class Doors:
         before = self._doors
         self._doors = {}
         for owner, door in plan.kept.items():
-            door.lead(_machine(owner), self._guide(owner))
+            door.lead(_machine(owner), self._guide(owner), self._connect(owner))
             self._doors[owner] = door
         for owner, (address, sock) in plan.opened.items():
-            self._doors[owner] = Door(self._loop, sock, address, _machine(owner), self._guide(owner), self._directory)
+            machine, guide, connect = _machine(owner), self._guide(owner), self._connect(owner)
+            self._doors[owner] = Door(self._loop, sock, address, machine, guide, self._directory, connect)
         staying = set(map(id, plan.kept.values()))
+        self._closing = [door for door in self._closing if door.arrivals]
         for door in before.values():
             if id(door) not in staying:
                 door.stop(DOOR_CLOSES)
+                self._closing.append(door)
 
     # ---- who goes where ---------------------------------------------------------------------------------------------
 
@@ -137,12 +153,44 @@ class Doors:
             return SentAway(Refusal(machine.reason), machine.detail)
         return self._directory.routes[machine.name]
 
+    def _connect(self, owner: str) -> ConnectGuide | None:
+        return _ConnectGuide(self._directory) if owner == SHARED and self._directory.targets is not None else None
+
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Closes all of them."""
+        """Closes all of them. Whoever has to be answered before is, as long as nobody closes."""
         for door in self._doors.values():
             door.stop(RELAY_DRAINS)
+
+    def close(self) -> None:
+        """The same, and nobody is waited for."""
+        for door in (*self._doors.values(), *self._closing):
+            door.close()
+
+
+class _ConnectGuide:
+    """What is declared when it is asked."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    def judge(self, request: TunnelRequest) -> Declined | None:
+        users = self._directory.faces.users
+        found = machine_for(self._directory.targets or {}, request.target)
+        if users and not users.have(request.authorization):
+            how = "wrong credentials" if request.authorization else "no credentials"
+            target = found.detail if isinstance(found, Denied) else f"it asked for {found.target}"
+            return Declined(CREDENTIALS, Refusal.PROXY_CREDENTIALS, f"{how}; {target}")
+        if isinstance(found, Denied):
+            return Declined(FORBIDDEN, Refusal(found.reason), found.detail)
+        return None
+
+    def find(self, target: str) -> Route | SentAway:
+        machine = machine_for(self._directory.targets or {}, target)
+        if isinstance(machine, Denied):  # a reload has come between
+            return SentAway(Refusal(machine.reason), machine.detail)
+        return self._directory.routes[machine.name]
 
 
 def _machine(owner: str) -> str:

@@ -1,10 +1,11 @@
 """The identities that the running relay shows, and the TLS contexts for them, which are made when they are first used.
 
 A machine's faces Octopus, an octopus entry's faces the Tentacles. So do the subscription ids that the relay makes, and the
-credentials of proxies: what is in files, and is part of how the relay is known.
+credentials of proxies, and of the relay's users where it is one itself: what is in files, and is part of how it is known.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from OpenSSL import SSL
@@ -13,7 +14,8 @@ from certs.contexts import client_context, likeness, server_context
 from certs.identity import Identity
 from certs.store import IdentityStore
 from relay.errors import StartError
-from relay.transport.proxy import Proxy, ProxyCredentialsError, read_credentials
+from relay.transport.credentials import CredentialsError, Users, read_credentials, read_users
+from relay.transport.proxy import Proxy
 from routing.table import HttpProxy, Machine, Octopus, Table
 
 Make = Callable[[Identity], SSL.Context]
@@ -29,6 +31,7 @@ class Faces:
         back: str | None = None,
         subscriptions: Mapping[str, str] | None = None,
         proxies: Mapping[str, Proxy] | None = None,
+        users: Users | None = None,
     ) -> None:
         """back: the octopus entry whose identity polling Tentacles see."""
         self._machines = machines
@@ -36,6 +39,8 @@ class Faces:
         self._back = back
         self._subscriptions = dict(subscriptions or {})
         self._proxies = dict(proxies or {})
+        self.users: Final = users
+        """Who may use the relay as a proxy; None: whoever comes."""
 
     @classmethod
     def read(cls, table: Table, store: IdentityStore, before: "Faces | None" = None) -> "Faces":
@@ -52,6 +57,7 @@ class Faces:
             table.back_octopus.name if table.back_octopus else None,
             {each.name: store.subscription(each.name) for each in table.machines if each.polled_for and not each.subscription},
             {each.name: proxy_of(each.proxy) for each in table.octopus if each.proxy},
+            _users(table.connect.credentials) if table.connect and table.connect.credentials else None,
         )
 
     def of_machine(self, name: str) -> Identity:
@@ -153,9 +159,17 @@ def proxy_of(declared: HttpProxy) -> Proxy:
     """The proxy with its credentials, as their file has them now. Raises StartError."""
     try:
         credentials = read_credentials(declared.credentials) if declared.credentials else ""
-    except ProxyCredentialsError as error:
+    except CredentialsError as error:
         raise StartError(f"proxy_credentials: {error}") from error
     return Proxy(declared.address.host, declared.address.port, credentials)
+
+
+def _users(file: Path) -> Users:
+    """Raises StartError."""
+    try:
+        return read_users(file)
+    except CredentialsError as error:
+        raise StartError(f"front.credentials: {error}") from error
 
 
 def _read(get: Callable[..., Identity], entries: Iterable[Machine | Octopus]) -> dict[str, Identity]:

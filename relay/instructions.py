@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Final, Literal
 
 from certs.store import IdentityStore
@@ -45,6 +46,23 @@ class Polling:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxied:
+    """How Octopus reaches the machine with the relay as its proxy.
+
+    target: the host and port that Octopus has for it. proxy: the relay. credentials: the file of its users; None: it has none.
+    """
+
+    target: Address
+    proxy: Way
+    credentials: Path | None
+
+    @property
+    def uri(self) -> str:
+        """As Octopus writes it."""
+        return f"https://{self.target}/"
+
+
+@dataclass(frozen=True, slots=True)
 class Instructions:
     """identity: what Octopus will see; None: the Tentacle's own. trusts: what the Tentacle has to trust: for each octopus
     entry, or at back.listen; nothing of ours where it is passed through.
@@ -59,6 +77,7 @@ class Instructions:
     polling: Polling | None = None
     back: Way | None = None
     connections: int = 1
+    proxied: Proxied | None = None
 
 
 def own_name() -> str:
@@ -93,7 +112,14 @@ class Guide:
             self._polling(machine),
             self._port_door(self._table.back) if self._table.back and not machine.tentacle else None,
             max(1, *(len(octopus.nodes) for octopus in machine.octopus)) if machine.polled_for else 1,
+            self._proxied(machine),
         )
+
+    def _proxied(self, machine: Machine) -> Proxied | None:
+        table = self._table
+        if not (machine.target and table.connect and table.front):
+            return None
+        return Proxied(machine.target, self._port_door(table.front), table.connect.credentials)
 
     def _trusted(self, machine: Machine) -> list[str]:
         if machine.tentacle is None and self._table.back_octopus:

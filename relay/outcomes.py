@@ -88,6 +88,11 @@ class Refusal(Word):
     NO_NAME = "no-name"  # at the shared door, without the SNI name that says which machine is meant
     UNKNOWN_NAME = "unknown-name"  # at the shared door, with a name that is no machine's host
 
+    # At the CONNECT door, and answered in words of HTTP.
+    NOT_CONNECT = "not-connect"  # HTTP that asks for no tunnel, or no HTTP and no TLS
+    PROXY_CREDENTIALS = "proxy-credentials"  # none of the users of front.credentials
+    UNKNOWN_TARGET = "unknown-target"  # a target that is no machine's
+
     # Of a polling Tentacle, and closed before MX-SERVER, so that it comes back ever more slowly (wire.md 6.5).
     UNKNOWN_SUBSCRIPTION = "unknown-subscription"  # no machine has it
     NOT_OWNER = "not-owner"  # its certificate is not the one of the machine that has the subscription
@@ -113,7 +118,7 @@ class NodeTrouble(Word):
 
 # What strangers, port scanners and load balancers cause all day, and what operators do themselves: no news of a machine.
 NOISE: Final = frozenset(
-    (Refusal.NOT_TLS, Refusal.HELLO_TIMEOUT, Refusal.LEFT_EARLY, Refusal.DRAINING, Refusal.MACHINE_DRAINED)
+    (Refusal.NOT_TLS, Refusal.NOT_CONNECT, Refusal.HELLO_TIMEOUT, Refusal.LEFT_EARLY, Refusal.DRAINING, Refusal.MACHINE_DRAINED)
 )
 
 
@@ -127,6 +132,7 @@ class SentAway:
 
 
 RELAY_DRAINS: Final = SentAway(Refusal.DRAINING, "the relay is draining", Outcome.STOPPED)
+CONNECT_CLOSES: Final = SentAway(Refusal.DRAINING, "a reload has closed the CONNECT door")
 DOOR_CLOSES: Final = SentAway(Refusal.DRAINING, "a reload has closed the door")
 MACHINE_GONE: Final = SentAway(Refusal.DRAINING, "a reload has removed the machine")
 MACHINE_DRAINS: Final = SentAway(Refusal.MACHINE_DRAINED, "the machine is drained")

@@ -1,4 +1,4 @@
-"""The provisioned identities of a configuration: what is wrong with them, found before a relay starts with them."""
+"""The provisioned identities and credentials of a configuration: what is wrong with them, found before a relay starts."""
 
 import contextlib
 from collections import Counter
@@ -11,8 +11,9 @@ from certs.contexts import client_context, server_context
 from certs.errors import CertificateError, OutOfReachError, PasswordError
 from certs.identity import Identity
 from certs.store import Provisioned, read_identity
+from relay.transport.credentials import CredentialsError, read_credentials, read_users
 from routing.mistakes import Mistake
-from routing.table import Machine, Octopus, Table
+from routing.table import Machine, Octopus, Place, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,26 @@ def try_provisioned(table: Table) -> Tried:
     for machine in table.machines:
         _try(tried, machine, f"machines[{numbers[machine.places.file]}]", server_context)
         numbers[machine.places.file] += 1
+    for number, octopus in enumerate(table.octopus):
+        if octopus.proxy and octopus.proxy.credentials:
+            place = octopus.places.of("proxy_credentials")
+            _try_credentials(tried, read_credentials, octopus.proxy.credentials, place, f"octopus[{number}].proxy_credentials")
+    if table.connect and table.connect.credentials:
+        _try_credentials(
+            tried, read_users, table.connect.credentials, table.sections["front"].of("credentials"), "front.credentials"
+        )
     return tried
+
+
+def _try_credentials(tried: Tried, read: Callable[[Path], object], file: Path, place: Place, where: str) -> None:
+    try:
+        read(file)
+    except CredentialsError as error:
+        if error.forbidden:
+            tried.warnings.append(f"{place}: {where}: not checked, for the relay may run as another user: {error}")
+        else:
+            problem, _, remedy = str(error).removeprefix(f"{file}: ").partition(". ")
+            tried.mistakes.append(Mistake(place.file, place.line, where, None, f"{file}: {problem}", remedy))
 
 
 def _try(tried: Tried, shown: Machine | Octopus, where: str, make: Callable[[Identity], Any]) -> None:

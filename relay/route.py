@@ -338,4 +338,5 @@ def _same_pollers(before: Machine, after: Machine) -> bool:
 
 def _same_door(before: Machine, after: Machine) -> bool:
     """Whether a caller's connection could have been made by either settings."""
-    return (before.door, before.host, before.limits.envelope) == (after.door, after.host, after.limits.envelope)
+    same_target = before.target in (None, after.target)  # nobody can have come by one that is new
+    return same_target and (before.door, before.host, before.limits.envelope) == (after.door, after.host, after.limits.envelope)

@@ -32,6 +32,7 @@ from relay.reports import Reports
 from relay.route import Failure
 from relay.routes import AnyRoute, can_serve, route_for
 from relay.transport.loop import Loop
+from routing.addresses import Address
 from routing.table import Machine, Relay, RelayTimeouts, Table
 
 __all__ = ["CHECK_EVERY", "Failure", "NoSuchNameError", "RelayService", "StartError"]
@@ -163,6 +164,10 @@ class RelayService:
         return self.table.hosts
 
     @property
+    def targets(self) -> Mapping[Address, Machine] | None:
+        return self.table.targets if self.table.connect else None
+
+    @property
     def entrance(self) -> PollingEntrance:
         assert self._entrance is not None
         return self._entrance
@@ -286,6 +291,7 @@ class RelayService:
                 machine=name,
                 door=str(machine.door) if machine.door else None,
                 host=machine.host,
+                **({"connect": str(machine.target)} if machine.target else {}),
                 **({"subscription": _subscription(machine, self.faces)} if machine.polled_for else {}),
                 tentacle=str(machine.tentacle or machine.uri),
                 **(
@@ -462,7 +468,7 @@ class RelayService:
 
     def _stop(self, loop: Loop) -> None:
         assert self._doors
-        self._doors.stop()
+        self._doors.close()
         for route in self._all_routes():
             route.stop()
         self.entrance.drain()
@@ -480,7 +486,7 @@ def _shown(table: Table, faces: Faces, name: str) -> tuple[object, ...]:
     machine = table.machine(name)
     assert machine
     identity = None if machine.passthrough else faces.of_machine(name)
-    return machine.door, machine.host, machine.uri, identity, _subscription(machine, faces)
+    return machine.door, machine.host, machine.target, machine.uri, identity, _subscription(machine, faces)
 
 
 def _subscription(machine: Machine, faces: Faces) -> str | None:

@@ -86,7 +86,7 @@ def _uri(text: str, wanted: str, other: str, default: int, remedy: str) -> Addre
 def door(text: str, remedy: str = DOOR_REMEDY, host: str = "") -> Address:
     """Where the relay listens: a port, or an IP address and a port. host: of a port alone. Raises WrongValueError."""
     if _ANY_PORT.fullmatch(text):
-        return Address(host, _port(text, remedy))
+        return Address(host, checked_port(text, remedy))
     bracketed = _BRACKETS.fullmatch(text)
     if bracketed:
         host, port = bracketed[1], bracketed[2]
@@ -104,7 +104,7 @@ def door(text: str, remedy: str = DOOR_REMEDY, host: str = "") -> Address:
         raise WrongValueError("brackets are for IPv6 addresses", remedy)
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
         raise WrongValueError("an IPv4 address in IPv6 clothes", f"Write {ip.ipv4_mapped} before the port.")
-    return Address(str(ip), _port(port, remedy))
+    return Address(str(ip), checked_port(port, remedy))
 
 
 def admin_door(text: str) -> Address | None:
@@ -125,7 +125,7 @@ def server_name(text: str) -> str:
         raise WrongValueError("a port behind the name", f"Write the name alone: the port is that of {FRONT}.")
     if name.endswith("."):
         raise WrongValueError("not a host name", HOST_REMEDY)
-    return _checked_name(name, HOST_REMEDY).lower()
+    return checked_name(name, HOST_REMEDY).lower()
 
 
 def overlap(one: str, other: str) -> bool:
@@ -158,7 +158,7 @@ def _host_to_dial(host: str, remedy: str) -> str:
     except ValueError:
         if not host:
             raise WrongValueError("no host", remedy) from None
-        return _checked_name(host, remedy)
+        return checked_name(host, remedy)
     if ip.is_unspecified or ip.is_multicast:
         raise WrongValueError("not an address of one machine", remedy)
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
@@ -174,7 +174,7 @@ def _is_ip(text: str) -> bool:
     return True
 
 
-def _checked_name(host: str, remedy: str) -> str:
+def checked_name(host: str, remedy: str) -> str:
     """A DNS name. Raises WrongValueError."""
     if not host.isascii():
         raise WrongValueError("the host name has letters beyond ASCII", "Write its xn-- form, as DNS knows it.")
@@ -185,7 +185,8 @@ def _checked_name(host: str, remedy: str) -> str:
     return host
 
 
-def _port(text: str, remedy: str) -> int:
+def checked_port(text: str, remedy: str) -> int:
+    """A port from 1 to 65535. Raises WrongValueError."""
     if not _PORT.fullmatch(text) or not 1 <= int(text) <= 65535:
         raise WrongValueError("not a port from 1 to 65535", remedy)
     return int(text)

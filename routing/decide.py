@@ -5,13 +5,17 @@ Default deny: whatever is not declared is Denied (design, rule 7).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from certs.thumbprint import Thumbprint
+from routing import targets
+from routing.addresses import Address
+from routing.mistakes import WrongValueError
 from routing.table import Machine, Octopus
 
 # The words are those of relay.outcomes.Refusal.
-Reason = Literal["no-name", "unknown-name", "no-certificate", "untrusted", "not-allowed"]
+Reason = Literal["no-name", "unknown-name", "unknown-target", "no-certificate", "untrusted", "not-allowed"]
+_SHOWN: Final = 100  # characters of a target that the log shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +68,17 @@ def machine_at(hosts: Mapping[str, Machine], server_name: str) -> Machine | Deni
     if not name:
         return Denied("no-name", "it did not say by SNI which machine it wants")
     return hosts.get(name) or Denied("unknown-name", f"no machine has the host {name}")
+
+
+def machine_for(known: Mapping[Address, Machine], target: str) -> Machine | Denied:
+    """Which machine a caller at the CONNECT door means. known: machines by their targets; target: as the caller wrote it."""
+    try:
+        wanted = targets.target(target)
+    except WrongValueError as error:
+        return Denied("unknown-target", f"it asked for {_shown(target)}: {error.problem}")
+    return known.get(wanted) or Denied("unknown-target", f"no machine has the target {wanted}")
+
+
+def _shown(text: str) -> str:
+    """What a caller wrote, in a line of the log, however odd it is."""
+    return "".join(each if each.isprintable() else "?" for each in text[:_SHOWN]) or "nothing"

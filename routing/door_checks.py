@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from routing.addresses import FRONT, WILDCARDS, Address, overlap, own_hosts
+from routing.connect_checks import is_on, is_reached
 from routing.entries import Declaration, Entry
 from routing.mistakes import Mistake
 from routing.schema import ADMIN, MachineSection
@@ -90,9 +91,12 @@ def _ways_in(declared: Declaration) -> Iterator[Mistake]:
                 "Add front: {listen: 10933}, or give the machine a port.",
                 machine.section.host,
             )
-        elif machine.is_mapping and not {"port", "host", "front"} & set(machine.written):
-            remedy = f"Add port: 11001, or host: with a name at {FRONT}, or front: polling."
-            yield machine.mistake("port", "missing, and so are host and front", remedy)
+        elif machine.is_mapping and not ({"port", "host", "front"} & set(machine.written) or is_reached(declared, machine)):
+            problem, more = "missing, and so are host and front", ""
+            if is_on(declared):
+                problem, more = "missing, and so are host, front and a CONNECT target", "connect: web01.internal:10933, or "
+            remedy = f"Add {more}port: 11001, or host: with a name at {FRONT}, or front: polling."
+            yield machine.mistake("port", problem, remedy)
 
 
 def _hosts(machines: list[Entry[MachineSection]]) -> Iterator[Mistake]:

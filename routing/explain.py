@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from certs.thumbprint import Thumbprint
 from routing.addresses import Address, overlap
-from routing.decide import Denied, judge, machine_at
+from routing.decide import Denied, judge, machine_at, machine_for
 from routing.explain_rules import ASK_FROM, Asked, Step, Verdict, elsewhere, judged
 from routing.table import Limits, Machine, Octopus, OctopusLimits, Place, Places, RelayLimits, RelayTimeouts, Table, Timeouts
 from routing.units import show_duration, show_size
@@ -169,7 +169,7 @@ class Found:
 
 
 class Arrival:
-    """Where a caller arrives: at a machine, whichever of its doors; at a door; or at the shared door, by a name."""
+    """Where a caller arrives: at a machine, whichever of its doors; at a door; or at the shared one, by a name or a target."""
 
     def find(self, table: Table) -> Found:
         """Which machine that is."""
@@ -188,8 +188,10 @@ class AtMachine(Arrival):
             doors.append(f"port {_written(self.machine.door)}")
         if self.machine.host and table.front:
             doors.append(f"host {self.machine.host} at the shared door {_written(table.front)}")
+        if self.machine.target and table.front:
+            doors.append(f"target {self.machine.target} at the CONNECT door {_written(table.front)}")
         text = f"machine {self.machine.name} has the door{'s' if len(doors) > 1 else ''} {' and '.join(doors)}"
-        return Found(self.machine, Step("door", text, _place(self.machine, "port", "host")))
+        return Found(self.machine, Step("door", text, _place(self.machine, "port", "host", "connect")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,27 @@ class AtName(Arrival):
             text = f"{door}: {found.detail}: closed before a ServerHello, and logged as {found.reason}"
             return Found(None, Step("door", text), found.reason)
         return Found(found, Step("door", f"{door}: host {found.host} is machine {found.name}", _place(found, "host")))
+
+
+@dataclass(frozen=True, slots=True)
+class AtTarget(Arrival):
+    """Somebody at the CONNECT door, with right credentials if it wants any, who asks for this target."""
+
+    target: str
+
+    def find(self, table: Table) -> Found:
+        if table.front is None or table.connect is None:
+            return Found(None, Step("door", "there is no CONNECT door (front.connect)"), "refused")
+        door = f"the CONNECT door {_written(table.front)}"
+        if table.connect.credentials:
+            door += f", for the users in {table.connect.credentials}"
+        found = machine_for(table.targets, self.target)
+        if isinstance(found, Denied):
+            return Found(
+                None, Step("door", f"{door}: {found.detail}: answered 403, and logged as {found.reason}"), found.reason
+            )
+        text = f"{door}: target {found.target} is machine {found.name}"
+        return Found(found, Step("door", text, _place(found, "connect", "tentacle")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,26 @@ from pathlib import Path
 
 from certs.passwords import PasswordFile
 from certs.store import Provisioned
-from routing import checks, door_checks, files, passthrough_checks, polling_checks, reading, rule_checks, yaml_lines
+from routing import (
+    checks,
+    connect_checks,
+    door_checks,
+    files,
+    passthrough_checks,
+    polling_checks,
+    reading,
+    rule_checks,
+    targets,
+    yaml_lines,
+)
+from routing.addresses import Address
 from routing.entries import Declaration, Entry
 from routing.merging import limits, octopus_limits, pins, relay_limits, relay_timeouts, timeouts
 from routing.mistakes import ConfigurationError, WrongValueError
 from routing.rule_merging import rules
 from routing.rules import Rules
-from routing.schema import Configuration, MachineSection, OctopusSection
-from routing.table import NODE_CONNECTIONS, NOWHERE, HttpProxy, Machine, Octopus, Relay, RelayLimits, Table
+from routing.schema import Configuration, FrontSection, MachineSection, OctopusSection
+from routing.table import NODE_CONNECTIONS, NOWHERE, ConnectDoor, HttpProxy, Machine, Octopus, Relay, RelayLimits, Table
 from routing.values import POLLING
 
 
@@ -22,7 +34,7 @@ def load(path: Path) -> Table:
     files too; '~' means nothing. It blocks while it reads, and may run in any thread.
     """
     declared = _read(path)
-    rooms = (checks, door_checks, polling_checks, passthrough_checks, rule_checks)
+    rooms = (checks, door_checks, connect_checks, polling_checks, passthrough_checks, rule_checks)
     mistakes = [*declared.mistakes, *(mistake for room in rooms for mistake in room.check(declared))]
     if mistakes:
         raise ConfigurationError(mistakes, declared.files)
@@ -91,7 +103,7 @@ def _table(declared: Declaration) -> Table:
     back = main.back.listen if "listen" in main.back.model_fields_set else None
     sections = {
         name: declared.entry(name, section).places
-        for name, section in (("relay", main.relay), ("defaults", main.defaults))
+        for name, section in (("relay", main.relay), ("front", main.front), ("defaults", main.defaults))
         if declared.gives(name)
     }
     shared = rules(main.defaults, sections.get("defaults", NOWHERE), main.relay.name, main.relay.contact)
@@ -103,10 +115,15 @@ def _table(declared: Declaration) -> Table:
         front=main.front.listen if "listen" in main.front.model_fields_set else None,
         back=back,
         back_octopus=octopus.get(main.back.octopus or main.octopus[0].name) if back else None,
+        connect=_connect(main.front, folder),
         admin=main.admin.listen,
         files=tuple(declared.files),
         sections=sections,
     )
+
+
+def _connect(front: FrontSection, folder: Path) -> ConnectDoor | None:
+    return ConnectDoor(folder / front.credentials if front.credentials else None) if front.connect else None
 
 
 def _octopus(entry: Entry[OctopusSection], folder: Path, limits: RelayLimits, entries: int) -> Octopus:
@@ -152,12 +169,20 @@ def _machine(
         subscription=section.tentacle if isinstance(section.tentacle, str) else section.subscription,
         polled_for=section.front == POLLING,
         passthrough=section.passthrough,
+        target=_target(entry) if main.front.connect else None,
         identity=_provisioned(folder, section),
         limits=limits(defaults.limits, section.limits),
         timeouts=timeouts(defaults.timeouts, section.timeouts),
         rules=rules(section, places, main.relay.name, main.relay.contact) if section.allow else shared,
         places=places,
     )
+
+
+def _target(entry: Entry[MachineSection]) -> Address | None:
+    section = entry.section
+    if entry.has("connect"):
+        return section.connect
+    return None if isinstance(section.tentacle, str) else targets.of_tentacle(section.tentacle)
 
 
 def _provisioned(folder: Path, section: OctopusSection | MachineSection) -> Provisioned | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from routing.addresses import BACK, Address
 from routing.checks import nearest
+from routing.connect_checks import is_reached
 from routing.entries import Declaration, Entry
 from routing.mistakes import Mistake
 from routing.schema import MachineSection, OctopusSection
@@ -109,7 +110,8 @@ def _fronts(declared: Declaration) -> Iterator[Mistake]:
         names = machine.section.octopus or (tuple(octopus) if len(declared.octopus) == 1 else ())
         entries = [octopus[name] for name in names if name in octopus]
         without = [entry for entry in entries if "nodes" not in entry.written]
-        if without and (len(without) == len(entries) or not {"port", "host"} & set(machine.written)):
+        dialled = {"port", "host"} & set(machine.written) or is_reached(declared, machine)
+        if without and (len(without) == len(entries) or not dialled):
             first = without[0]
             problem = f"{first.seen_from(machine, 'name')} has no nodes that could be polled"
             remedy = "Add nodes: [https://octopus-1:10943] there, or give this machine a port or host instead."

@@ -32,7 +32,6 @@ _PINNED: Final[dict[str, Any]] = {"oneOf": [{"required": ["thumbprint"]}, {"requ
 _ON: Final[dict[str, Any]] = {"anyOf": [{"const": True}, {"type": "string", "pattern": "^[Tt][Rr][Uu][Ee]$"}]}
 _PASSED_THROUGH: Final[dict[str, Any]] = {"required": ["passthrough"], "properties": {"passthrough": _ON}}
 _PINNED_OR_NOT: Final[dict[str, Any]] = {"oneOf": [*_PINNED["oneOf"], _PASSED_THROUGH]}
-_HAS_DOOR: Final[dict[str, Any]] = {"anyOf": [{"required": [key]} for key in ("port", "host", "front")]}
 
 
 class LimitsSection(Section):
@@ -133,7 +132,8 @@ class RelayLimitsSection(Section):
         values.count(1_000_000),
         about(
             "Callers at once, polling Tentacles among them. The next one takes the place of a stranger (see `strangers`), or "
-            "is closed before TLS: refusal `connections`, metric `relay_connections`.",
+            "is closed before TLS, and at the CONNECT door answered before that: refusal `connections`, metric "
+            "`relay_connections`.",
             default=RelayLimits().connections,
         ),
     ] = None
@@ -199,7 +199,8 @@ class RelayTimeoutsSection(Section):
         float | None,
         duration(MILLISECOND, MINUTE),
         about(
-            "From a caller's connect to its whole ClientHello. At most `identify`. Refusal `hello-timeout`.",
+            "From a caller's connect to its whole ClientHello, with a CONNECT before it. At most `identify`. Refusal "
+            "`hello-timeout`.",
             default=_default(RelayTimeouts(), "client_hello"),
         ),
     ] = None
@@ -369,13 +370,34 @@ class FrontSection(Section):
             "[::1]:10933",
         ),
     ]
+    connect: Annotated[
+        values.Switch,
+        about(
+            "Whether callers may also come to `listen` as to an HTTP proxy: Octopus with the relay as the machine's Proxy "
+            "sends `CONNECT HOST:PORT`, which says which machine is meant: see `machines[].connect`. Nothing else is let "
+            "through.",
+            "true",
+            default="false",
+        ),
+    ] = False
+    credentials: Annotated[
+        values.OptionalPath,
+        about(
+            "With `connect`: a file with a line `user:password` for each who may use it as a proxy; several while a password "
+            "is being replaced. Others may not use the file (`chmod 600`). A reload reads it again. Refusal "
+            "`proxy-credentials`.",
+            "proxy-users",
+        ),
+    ] = None
 
 
 _OF_THIS_MACHINE = "Of this machine. What is not given here is that of `defaults`."
 
 
 class MachineSection(Section):
-    model_config = ConfigDict(json_schema_extra={"allOf": [_PINNED_OR_NOT, _HAS_DOOR]})
+    model_config = ConfigDict(
+        json_schema_extra=_PINNED_OR_NOT
+    )  # which way in it has may be said in the main file (front.connect)
 
     name: Annotated[values.Name, about("The name of this machine. Upper and lower case do not make two names.", "web01")]
     tentacle: Annotated[
@@ -408,8 +430,8 @@ class MachineSection(Section):
     port: Annotated[
         values.OptionalDoor,
         about(
-            "A door of its own. A port alone is of every interface, IPv4 and IPv6. A machine needs `port`, `host` or `front`, "
-            "and may have all of them.",
+            "A door of its own. A port alone is of every interface, IPv4 and IPv6. A machine needs `port`, `host`, `front` or, "
+            "with `front.connect`, a target, and may have all of them.",
             11001,
             "10.0.0.1:11001",
             "[::1]:11001",
@@ -421,6 +443,16 @@ class MachineSection(Section):
             "The name that means this machine at `front.listen`: the host of the URI that Octopus has for it. No wildcards; no "
             "two machines have the same one.",
             "web01.relay.corp",
+        ),
+    ] = None
+    connect: Annotated[
+        values.OptionalTarget,
+        about(
+            "With `front.connect`: the host and port of the URI that Octopus has for this machine, which it asks the relay "
+            "for. Without a port: 10933. Left out, it is the address in `tentacle`, where the Tentacle listens. No two "
+            "machines have the same one; `none`: nobody comes this way.",
+            "web01.internal:10933",
+            "none",
         ),
     ] = None
     front: Annotated[

@@ -40,7 +40,7 @@ octopus:
     # In Octopus: Configuration, Thumbprint. Several go into a list, while a certificate is being replaced.
     {thumbprints}
 
-# The door that machines share: each is called by its own host name. Without it, each needs a port of its own.
+# The door that machines share: each is called by its own host name, or by CONNECT. Without it, each needs a port of its own.
 {front}
 
 # The machines, in files of their own: see {folder}/{example}.
@@ -102,7 +102,7 @@ class Choices:
 def files(path: Path, choices: Choices) -> dict[Path, str]:
     """The files of a site whose main file is `path`, with their contents; the main file is the last."""
     known = ", ".join(map(str, choices.thumbprints))
-    front = "" if choices.front else "# "
+    front, connect = ("", "  # ") if choices.front else ("# ", "#   ")
     main = _MAIN.format(
         schema=MAIN_SCHEMA,
         file=path,
@@ -111,7 +111,8 @@ def files(path: Path, choices: Choices) -> dict[Path, str]:
         state=_scalar(str(choices.state)),
         octopus=_scalar(choices.octopus),
         thumbprints=f"thumbprints: [{known}]" if known else _NO_THUMBPRINT,
-        front=f"{front}front:\n{front}  listen: {_scalar(choices.front or '10933')}",
+        front=f"{front}front:\n{front}  listen: {_scalar(choices.front or '10933')}\n"
+        f"{connect}connect: true  # it is a proxy for Octopus, too: no machine needs a name or a port",
         folder=MACHINES_FOLDER,
         example=EXAMPLE,
         admin=_scalar(choices.admin),

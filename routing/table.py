@@ -141,6 +141,13 @@ class HttpProxy:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectDoor:
+    """At the shared door, callers may come as to an HTTP proxy. credentials: the file of its users, if it wants any."""
+
+    credentials: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Octopus:
     """One Octopus server: the thumbprints it may show, and the provisioned identity that its Tentacles see, if any.
 
@@ -165,7 +172,8 @@ class Machine:
     Where `tentacle` is None, the Tentacle polls the relay, with `subscription` (in the spelling of routing.subscriptions).
     It has a `door` of its own, or a `host` (lower case), which is the SNI name that means it on the shared door; or it is
     `polled_for`: the relay polls the nodes of its octopus entries, with `subscription` too. That is None for a listening
-    Tentacle whose id the relay makes and keeps. All of these ways in may stand together.
+    Tentacle whose id the relay makes and keeps. Or it has a `target`, the host and port (in the spelling of routing.targets)
+    that means it at the CONNECT door. All of these ways in may stand together.
     `thumbprints` are the pins of its Tentacle. `identity` is the provisioned identity that Octopus sees, if any.
     With `passthrough` TLS goes through to the Tentacle, and there are no `octopus`, thumbprints or identity.
     `rules` say which calls may be made, and by whom.
@@ -184,6 +192,7 @@ class Machine:
     polled_for: bool = False
     passthrough: bool = False
     rules: Rules = NO_RULES
+    target: Address | None = None
     places: Places = field(default=NOWHERE, compare=False, repr=False)
 
     @property
@@ -209,10 +218,11 @@ class Machine:
 class Table:
     """Everything in one configuration. Names of machines and of octopus entries are unique, and so are doors.
 
-    source: the main file. front: the shared door, where the SNI name says which machine is meant. back: the door where polling
+    source: the main file. front: the shared door, where the SNI name says which machine is meant. connect: given, a CONNECT
+    target says so, too. back: the door where polling
     Tentacles come in, which shows what the Tentacles of `back_octopus` see. admin: where metrics and health are served.
     subscriptions: the machines of polling Tentacles.
-    files: all files that were read, `source` first. sections: where the main file has "relay" and "defaults".
+    files: all files that were read, `source` first. sections: where the main file has "relay", "front" and "defaults".
     """
 
     relay: Relay
@@ -223,10 +233,12 @@ class Table:
     admin: Address | None = None
     back: Address | None = None
     back_octopus: Octopus | None = None
+    connect: ConnectDoor | None = None
     files: tuple[Path, ...] = ()
     sections: Mapping[str, Places] = field(default_factory=dict, repr=False, compare=False)
     hosts: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
     subscriptions: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
+    targets: Mapping[Address, Machine] = field(init=False, repr=False, compare=False)
     _by_name: Mapping[str, Machine] = field(init=False, repr=False, compare=False)
     _by_pin: Mapping[bytes, Machine] = field(init=False, repr=False, compare=False)  # of polling Tentacles
 
@@ -235,6 +247,8 @@ class Table:
         object.__setattr__(self, "hosts", MappingProxyType(hosts))
         polling = {machine.subscription: machine for machine in self.machines if machine.subscription and not machine.tentacle}
         object.__setattr__(self, "subscriptions", MappingProxyType(polling))
+        targets = {machine.target: machine for machine in self.machines if machine.target} if self.connect else {}
+        object.__setattr__(self, "targets", MappingProxyType(targets))
         object.__setattr__(self, "_by_name", {machine.name: machine for machine in self.machines})
         pins = {pin.digest: machine for machine in reversed(list(polling.values())) for pin in machine.thumbprints}
         object.__setattr__(self, "_by_pin", pins)

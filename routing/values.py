@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from certs.passwords import PasswordFile, PasswordSource, parse_source
 from certs.thumbprint import Thumbprint, ThumbprintError
-from routing import addresses, rule_values, subscriptions, units
+from routing import addresses, rule_values, subscriptions, targets, units
 from routing.addresses import Address
 from routing.mistakes import WrongValueError
 from routing.rules import Network
@@ -323,6 +323,9 @@ Networks = Annotated[
 ]
 Switch = Annotated[
     bool, Reader(_switch, _SWITCH_REMEDY, "true or false", text("[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]", "boolean"))
+]
+OptionalTarget = Annotated[
+    Address | None, Reader(targets.optional_target, targets.REMEDY, "`HOST:PORT`, or `none`", text(targets.PATTERN))
 ]
 Ready = Annotated[
     float | None, Reader(_ready, units.DURATION_REMEDY, "more than 0s, less than 60s", text(units.DURATION_PATTERN))

@@ -195,4 +195,16 @@ CAUSES: Final[dict[Outcome | Refusal | NodeTrouble, Cause]] = {
     Refusal.UNKNOWN_NAME: Cause(
         "a caller at the shared door named a host that is no machine's", "If it is Octopus, correct its address, or add `host`."
     ),
+    Refusal.NOT_CONNECT: Cause(
+        "a caller at the CONNECT door did not ask for a machine",
+        "Nothing, unless it is Octopus: then see what stands in between.",
+    ),
+    Refusal.PROXY_CREDENTIALS: Cause(
+        "a caller at the CONNECT door is none of the users in front.credentials",
+        "If it is Octopus, correct user name and password of its proxy, or add them to the file and reload.",
+    ),
+    Refusal.UNKNOWN_TARGET: Cause(
+        "a caller at the CONNECT door asked for a host and port that no machine has",
+        "If it is Octopus, correct the machine's address there, or put it into `connect` and reload.",
+    ),
 }

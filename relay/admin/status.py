@@ -92,6 +92,8 @@ class Status:
         closed = "draining" if controls.draining else "open"
         if table.front:
             yield {"kind": "shared", "address": str(table.front), "machine": None, "state": closed}
+        if table.front and table.connect:
+            yield {"kind": "connect", "address": str(table.front), "machine": None, "state": closed}
         if table.back:
             yield {"kind": "back", "address": str(table.back), "machine": None, "state": closed}
         if table.admin:
@@ -123,6 +125,7 @@ class Status:
             "name": name,
             "door": str(machine.door) if machine.door else None,
             "host": machine.host,
+            "connect": str(machine.target) if machine.target else None,
             "tentacle": str(machine.tentacle or machine.uri),
             "octopus": [octopus.name for octopus in machine.octopus],
             "passthrough": machine.passthrough,

@@ -59,6 +59,7 @@ entry_names = _completer(
     lambda table: [each.name for each in table.machines if not each.passthrough] + [each.name for each in table.octopus]
 )
 host_names = _completer(lambda table: list(table.hosts))
+target_names = _completer(lambda table: [str(target) for target in table.targets])
 
 
 def _table(context: click.Context) -> Table | None:

@@ -14,7 +14,7 @@ from relay.provisioned import try_provisioned
 from routing.addresses import Address
 from routing.load import load
 from routing.mistakes import ConfigurationError, Mistake
-from routing.table import Machine, Octopus, Place, Table
+from routing.table import ConnectDoor, Machine, Octopus, Place, Table
 from routing.values import POLLING
 
 config_option = click.option(
@@ -52,13 +52,15 @@ def _summary(config: Path, error: ConfigurationError) -> str:
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object.")
 @click.option("--quiet", "-q", is_flag=True, help="Print mistakes and warnings only.")
-@click.option("--no-identities", is_flag=True, help="Do not look at the files of `identity` and `identity_password`.")
+@click.option(
+    "--no-identities", is_flag=True, help="Do not look at the files of identities, of their passwords, and of credentials."
+)
 def check(config: Path, as_json: bool, quiet: bool, no_identities: bool) -> None:
     """Check the configuration: report all its mistakes at once, or say what it declares.
 
-    Once the text is right, it reads the provisioned identities and their passwords, too, as `run` does. One that this user may
-    not read is a warning on standard error: the relay may run as another user. --no-identities leaves them out, for a machine
-    that has not got the keys. Exit code 2: there are mistakes.
+    Once the text is right, it reads the provisioned identities and their passwords, and files of credentials, too, as `run`
+    does. One that this user may not read is a warning on standard error: the relay may run as another user. --no-identities
+    leaves them out, for a machine that has not got the keys. Exit code 2: there are mistakes.
     """
     try:
         table = load(config)
@@ -91,24 +93,36 @@ def _print(table: Table) -> None:
     if not table.machines:
         click.echo("There are no machines yet: the relay starts, and has nothing to relay.")
     click.echo(f"front.listen: {_door(table.front) or 'none'}")
+    if table.connect:
+        click.echo(f"front.connect: true, {_users(table.connect)}")
     click.echo(f"back.listen: {_door(table.back) or 'none'}")
     click.echo(f"admin.listen: {_door(table.admin) or 'none'}")
     if table.machines:
         click.echo()
-        columns = ("MACHINE", "PORT", "HOST", "FRONT", "TENTACLE", "OCTOPUS", "DECLARED AT")
-        print_table(columns, [_as_row(machine) for machine in table.machines])
+        connect = ("CONNECT",) if table.connect else ()
+        columns = ("MACHINE", "PORT", "HOST", *connect, "FRONT", "TENTACLE", "OCTOPUS", "DECLARED AT")
+        print_table(columns, [_as_row(machine, bool(connect)) for machine in table.machines])
 
 
-def _as_row(machine: Machine) -> tuple[str, ...]:
+def _users(connect: ConnectDoor) -> str:
+    return f"for the users in {connect.credentials}" if connect.credentials else "without credentials"
+
+
+def _as_row(machine: Machine, connect: bool) -> tuple[str, ...]:
     octopus = ", ".join(octopus.name for octopus in machine.octopus)
     front = POLLING if machine.polled_for else "passthrough" if machine.passthrough else "-"
     place = str(machine.places.of("name"))
-    return machine.name, _door(machine.door) or "-", machine.host or "-", front, machine.uri, octopus or "-", place
+    target = (str(machine.target or "-"),) if connect else ()
+    return machine.name, _door(machine.door) or "-", machine.host or "-", *target, front, machine.uri, octopus or "-", place
 
 
 def _door(address: Address | None) -> str:
     """As it is written in a file."""
     return str(address).removeprefix(":") if address else ""
+
+
+def _path(path: Path | None) -> str | None:
+    return str(path) if path else None
 
 
 def _mistaken(config: Path, error: ConfigurationError) -> dict[str, Any]:
@@ -120,6 +134,7 @@ def _mistaken(config: Path, error: ConfigurationError) -> dict[str, Any]:
         "mistakes": [_mistake(mistake) for mistake in error.mistakes],
         "relay": None,
         "front": None,
+        "connect": None,
         "back": None,
         "admin": None,
         "octopus": None,
@@ -137,6 +152,7 @@ def _fine(table: Table) -> dict[str, Any]:
         "mistakes": [],
         "relay": table.relay.name,
         "front": _door(table.front) or None,
+        "connect": table.connect and {"credentials": _path(table.connect.credentials)},
         "back": _door(table.back) or None,
         "admin": _door(table.admin) or None,
         "octopus": [_octopus(octopus) for octopus in table.octopus],
@@ -174,6 +190,7 @@ def _machine(machine: Machine) -> dict[str, Any]:
         "octopus": [octopus.name for octopus in machine.octopus],
         "port": _door(machine.door) or None,
         "host": machine.host,
+        "connect": str(machine.target) if machine.target else None,
         "front": POLLING if machine.polled_for else None,
         "passthrough": machine.passthrough,
         "subscription": machine.subscription,

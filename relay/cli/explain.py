@@ -9,14 +9,14 @@ import click
 
 from certs.thumbprint import Thumbprint, ThumbprintError
 from relay import identities
-from relay.cli.completion import host_names, machine_names, octopus_names
+from relay.cli.completion import host_names, machine_names, octopus_names, target_names
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import NOT_FINE, fail
 from relay.cli.identity_asked import open_store
 from relay.cli.tables import print_table
 from relay.identities import Entry, Kind, NoSuchEntryError
 from routing import addresses
-from routing.explain import Arrival, AtDoor, AtMachine, AtName, Explanation, Face, Shown
+from routing.explain import Arrival, AtDoor, AtMachine, AtName, AtTarget, Explanation, Face, Shown
 from routing.explain import explain as explain_call
 from routing.explain_rules import Asked
 from routing.mistakes import WrongValueError
@@ -29,6 +29,12 @@ _NONE = "none"
 @click.argument("machine", required=False, shell_complete=machine_names)
 @click.option("--door", metavar="ADDRESS", help="A caller at this port of the relay, or IP address and port.")
 @click.option("--host", metavar="NAME", shell_complete=host_names, help="A caller at the shared door who asks for this name.")
+@click.option(
+    "--connect",
+    metavar="HOST:PORT",
+    shell_complete=target_names,
+    help="A caller at the CONNECT door who asks for this target, with right credentials if it wants any.",
+)
 @click.option(
     "--octopus",
     metavar="NAME|THUMBPRINT|none",
@@ -45,6 +51,7 @@ def explain(
     machine: str | None,
     door: str | None,
     host: str | None,
+    connect: str | None,
     octopus: str | None,
     source: str | None,
     service: str | None,
@@ -57,11 +64,11 @@ def explain(
     It reads the configuration and the identities, and asks no running relay. Exit code 1: the call would be denied, or that
     cannot be told.
     """
-    if len([each for each in (machine, door, host) if each is not None]) != 1:
-        fail("where does the caller arrive? Give one of MACHINE, --door ADDRESS and --host NAME.")
+    if len([each for each in (machine, door, host, connect) if each is not None]) != 1:
+        fail("where does the caller arrive? Give one of MACHINE, --door ADDRESS, --host NAME and --connect HOST:PORT.")
     asked = _asked(source, service, method)
     table = load_or_exit(config)
-    arrival = _arrival(table, machine, door, host)
+    arrival = _arrival(table, machine, door, host, connect)
     identity = _Identities(table)
     found = [explain_call(table, arrival, caller, identity.of, asked) for caller in _callers(table, arrival, octopus)]
     if as_json:
@@ -86,7 +93,7 @@ def _asked(source: str | None, service: str | None, method: str | None) -> Asked
     return Asked(source, service, method)
 
 
-def _arrival(table: Table, machine: str | None, door: str | None, host: str | None) -> Arrival:
+def _arrival(table: Table, machine: str | None, door: str | None, host: str | None, connect: str | None) -> Arrival:
     if door is not None:
         try:
             return AtDoor(addresses.door(door))
@@ -94,6 +101,8 @@ def _arrival(table: Table, machine: str | None, door: str | None, host: str | No
             fail(f"--door {door}: {error}")
     if host is not None:
         return AtName(host)
+    if connect is not None:
+        return AtTarget(connect)
     try:
         return AtMachine(identities.machine(table, machine or ""))
     except NoSuchEntryError as error:

@@ -14,7 +14,7 @@ from relay.cli.exits import NOT_FINE, fail
 from relay.cli.identity_asked import open_store
 from relay.cli.tables import print_table
 from relay.identities import Found, NoSuchEntryError
-from relay.instructions import POLLING_STYLE, STYLE, Guide, Instructions, Way
+from relay.instructions import POLLING_STYLE, STYLE, Guide, Instructions, Proxied, Way
 from relay.program import command
 from routing.addresses import tentacle
 from routing.mistakes import WrongValueError
@@ -88,6 +88,8 @@ def _lines(found: Instructions, config: Path) -> Iterator[str]:
     yield ""
     if found.ways:
         yield from _listening_lines(found, config)
+    if found.proxied:
+        yield from _proxied_lines(found, found.proxied, config)
     if found.polling:
         yield from _polling_lines(found, config)
     yield from _tentacle_lines(found, config)
@@ -142,6 +144,26 @@ def _passed_through_lines(machine: Machine) -> Iterator[str]:
     yield ""
     yield "  The last command prints the thumbprint that Octopus has to have. The relay passes this machine's connections"
     yield f"  through, and looks at no certificate ({machine.places.of('passthrough')})."
+
+
+def _proxied_lines(found: Instructions, proxied: Proxied, config: Path) -> Iterator[str]:
+    yield "In Octopus, with the relay as the machine's proxy: Infrastructure > Proxies > Add Proxy, once for all machines"
+    yield ""
+    yield f"  Host          {proxied.proxy.address.host}{_source(proxied.proxy)}"
+    yield f"  Port          {proxied.proxy.address.port}"
+    yield f"  Username      {f'one of those in {proxied.credentials}, with its password' if proxied.credentials else 'none'}"
+    yield ""
+    yield "then Infrastructure > Deployment Targets > Add Deployment Target > Listening Tentacle, with that proxy"
+    yield "(for a worker: Infrastructure > Workers > Add Worker > Listening Tentacle)"
+    yield ""
+    yield f"  Hostname      {proxied.target.host}"
+    yield f"  Port          {proxied.target.port}"
+    yield f"  Thumbprint    {_thumbprint(found.identity, config)}"
+    yield f"  Tentacle URL  {proxied.uri}"
+    yield ""
+    yield "  The thumbprint is the one that the relay shows, not the Tentacle's own. In its REST API the proxy is"
+    yield f"  Endpoint.ProxyId, beside Endpoint.Uri and Endpoint.Thumbprint, with Endpoint.CommunicationStyle {STYLE}."
+    yield ""
 
 
 def _tentacle_lines(found: Instructions, config: Path) -> Iterator[str]:
@@ -213,11 +235,19 @@ def _print_table(found: Sequence[Instructions], config: Path) -> None:
     rows = [
         (each.machine.name, uri, _thumbprint(each.identity, config), _tentacle(each.machine), _trusts(each, config))
         for each in found
-        for uri in (*(way.uri for way in each.ways), *((_subscription(each),) if each.polling else ()))
+        for uri in _uris(each)
     ]
     print_table(("MACHINE", "URL IN OCTOPUS", "THUMBPRINT IN OCTOPUS", "TENTACLE", "WHICH HAS TO TRUST"), rows)
-    if any(way.source == "guessed" for each in found for way in each.ways):
+    if any(way.source == "guessed" for each in found for way in (*each.ways, *((each.proxied.proxy,) if each.proxied else ()))):
         click.echo("\nThe host in the URLs is a guess, the name of this host. Say how Octopus calls it with --address HOST.")
+
+
+def _uris(found: Instructions) -> Iterator[str]:
+    yield from (way.uri for way in found.ways)
+    if found.proxied:
+        yield f"{found.proxied.uri} by the proxy {found.proxied.proxy.address}"
+    if found.polling:
+        yield _subscription(found)
 
 
 def _tentacle(machine: Machine) -> str:
@@ -244,6 +274,16 @@ def _as_dict(found: Instructions) -> dict[str, object]:
             }
             for way in found.ways
         ],
+        "proxied": found.proxied
+        and {
+            "proxy": {
+                "hostname": found.proxied.proxy.address.host,
+                "port": found.proxied.proxy.address.port,
+                "hostname_is": found.proxied.proxy.source,
+                "credentials": str(found.proxied.credentials) if found.proxied.credentials else None,
+            },
+            "endpoint": {"CommunicationStyle": STYLE, "Uri": found.proxied.uri, "Thumbprint": thumbprint},
+        },
         "polled": found.polling
         and {
             "nodes": [f"https://{node}/" for node in found.polling.nodes],

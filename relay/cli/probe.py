@@ -15,6 +15,7 @@ from relay.cli.completion import machine_names, octopus_names
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import NOT_FINE, fail
 from relay.cli.identity_asked import open_store
+from relay.cli.probe_door import knock_at_door
 from relay.cli.probe_polling import node_as_dict, poller_as_dict, print_polling, print_tables
 from relay.cli.reactor import finish
 from relay.cli.tables import print_table
@@ -56,6 +57,16 @@ _MOST_PARALLEL = 1000
     show_default=True,
     help="How many calls at once.",
 )
+@click.option(
+    "--connect",
+    is_flag=True,
+    help="Ask the CONNECT door of the running relay for MACHINE instead, as Octopus does with the relay as its proxy.",
+)
+@click.option(
+    "--address",
+    metavar="HOST",
+    help="With --connect: where the relay is. Left out: this host, or the address in front.listen.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a list of objects.")
 @config_option
 def probe(
@@ -64,6 +75,8 @@ def probe(
     octopus: str | None,
     timeout: float,
     parallel: int,
+    connect: bool,
+    address: str | None,
     as_json: bool,
     config: Path,
 ) -> None:
@@ -74,10 +87,20 @@ def probe(
     cannot be dialled: the running relay is asked whether it is there. Where the relay polls Octopus for the machine, each node
     is dialled and asked whether it trusts the machine's thumbprint; no call of Octopus can be lost by that. Exit code 1:
     something is not fine, or there is no identity to call with.
+
+    With --connect, the Tentacle is not called: the relay is asked for a tunnel to the machine, and in it for the page that
+    every caller may have. That shows the way to the relay, the target, the credentials and the thumbprint that Octopus sees.
     """
     if bool(machines) == every:
         fail("which machine? Give one or several names, or --all.")
+    if connect and octopus is not None:
+        fail("--connect asks as nobody in particular: leave --octopus out.")
+    if address is not None and not connect:
+        fail("--address is where the relay is, for --connect.")
     table = load_or_exit(config)
+    if connect:
+        knock_at_door(table, machines, address, timeout, parallel, as_json)
+        return
     store = open_store(table)
     try:
         found = asked(table, machines, octopus)

@@ -192,7 +192,8 @@ def _state(machine: dict[str, Any], draining: bool) -> str:
 
 
 def _door(machine: dict[str, Any]) -> str:
-    return ", ".join(door for door in (machine["door"], machine["host"]) if door) or "-"
+    connect = f"CONNECT {machine['connect']}" if machine["connect"] else None
+    return ", ".join(door for door in (machine["door"], machine["host"], connect) if door) or "-"
 
 
 def ago(seconds: float) -> str:

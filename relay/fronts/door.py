@@ -3,11 +3,12 @@
 import contextlib
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from relay.admission import Visit
-from relay.outcomes import RELAY_DRAINS, Refusal, SentAway
+from relay.fronts.porch import Desk, Porch
+from relay.outcomes import CONNECT_CLOSES, RELAY_DRAINS, Refusal, SentAway
 from relay.transport.arrival import HELLO_CLOSED, HELLO_LATE, Arrival
 from relay.transport.clienthello import LARGEST, ClientHello
 from relay.transport.connection import prepare_socket
@@ -56,16 +57,36 @@ Guide = Callable[[ClientHello], Route | SentAway]
 """Where a caller goes who begins so."""
 
 
+class ConnectGuide(Desk, Protocol):
+    """Where callers go who come as to an HTTP proxy."""
+
+    def find(self, target: str) -> Route | SentAway:
+        """Where this target leads to."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Visitor:
+    """target: what it asked for by CONNECT; None where it did not."""
+
     sock: socket.socket
+    peer: str
     visit: Visit
+    target: str | None = None
 
 
 class Door:
     """See above. asked: where the configuration wants it; machine: whose door it is, empty where it is the shared one."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, asked: Address, machine: str, guide: Guide, house: House) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        asked: Address,
+        machine: str,
+        guide: Guide,
+        house: House,
+        connect: ConnectGuide | None = None,
+    ) -> None:
         """sock: listening. The door owns it from now on."""
         self._loop = loop
         self._house = house
@@ -73,12 +94,19 @@ class Door:
         self._listener = Listener(loop.reactor, sock, self._accepted, house.starved, loop.strangers)
         self.socket = sock
         self.asked = asked
-        self.lead(machine, guide)
+        self._porch: Porch | None = None
+        self.lead(machine, guide, connect)
 
-    def lead(self, machine: str, guide: Guide) -> None:
-        """Whoever comes is guided so from now on, and whoever has come and not begun its handshake."""
+    def lead(self, machine: str, guide: Guide, connect: ConnectGuide | None = None) -> None:
+        """Whoever comes is guided so from now on, and whoever has come and not begun its handshake.
+
+        connect: given, callers may also come as to an HTTP proxy.
+        """
         self.machine = machine
         self._guide = guide
+        self._connect = connect
+        if connect and self._porch is None:
+            self._porch = Porch(self._loop.reactor, connect)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -88,13 +116,14 @@ class Door:
     @property
     def arrivals(self) -> int:
         """How many callers have come and not begun their handshake."""
-        return len(self._arrivals)
+        return len(self._arrivals) + (len(self._porch) if self._porch else 0)
 
     # ---- coming in --------------------------------------------------------------------------------------------------
 
     def _accepted(self, sock: socket.socket, peer: str) -> None:
+        porch = self._porch if self._connect else None
         visit = self._house.admit(peer, self._loop.reactor.seconds())
-        if isinstance(visit, SentAway):
+        if isinstance(visit, SentAway) and porch is None:
             sock.close()
             self._refused(visit.refusal, peer, visit.detail)
             return
@@ -102,22 +131,34 @@ class Door:
             prepare_socket(sock)
         except OSError as error:  # it has gone already
             sock.close()
-            visit.departed()
+            if isinstance(visit, Visit):
+                visit.departed()
             self._refused(Refusal.LEFT_EARLY, peer, str(error))
             return
+        if porch is None:
+            assert isinstance(visit, Visit)
+            self._await_hello(_Visitor(sock, peer, visit))
+        elif isinstance(visit, Visit):
+            greeting = porch.greet(sock, self._house.timeouts.client_hello, _Greeted(self, _Visitor(sock, peer, visit)))
+            visit.leave = greeting.stop
+        else:
+            porch.turn_away(sock, _NotAdmitted(self, peer), visit)
 
+    def _await_hello(self, visitor: _Visitor) -> None:
         def arrived(hello: ClientHello) -> None:
             if self._find(arrival, hello) is not None:
-                self._loop.gate.enter(visit.source, lambda: self._begin(arrival, hello))
+                self._loop.gate.enter(visitor.visit.source, lambda: self._begin(arrival, hello))
 
         def failed(why: str) -> None:
             del self._arrivals[arrival]
-            visit.departed()
-            self._refused(_REASONS.get(why, Refusal.NOT_TLS), peer, why)
+            visitor.visit.departed()
+            behind = "" if visitor.target is None else f" behind its CONNECT to {visitor.target}"
+            self._refused(_REASONS.get(why, Refusal.NOT_TLS), visitor.peer, why + behind)
 
-        arrival = Arrival(self._loop, sock, self._house.timeouts.client_hello, arrived, failed)
-        visit.leave = lambda why: self._send_away(arrival, why)
-        self._arrivals[arrival] = _Visitor(sock, visit)
+        left = max(0.0, visitor.visit.opened + self._house.timeouts.client_hello - self._loop.reactor.seconds())
+        arrival = Arrival(self._loop, visitor.sock, left, arrived, failed)
+        visitor.visit.leave = lambda why: self._send_away(arrival, why)
+        self._arrivals[arrival] = visitor
 
     def _begin(self, arrival: Arrival, hello: ClientHello) -> None:
         """Its turn to shake hands has come."""
@@ -138,7 +179,7 @@ class Door:
 
     def _find(self, arrival: Arrival, hello: ClientHello) -> Route | None:
         """Where it goes; None where it was sent away: closed before a ServerHello (wire.md 11.1)."""
-        found = self._guide(hello)
+        found = self._guided(hello, self._arrivals[arrival].target)
         if isinstance(found, SentAway):
             why, refused = found, self._refused
         elif found.barred:
@@ -150,8 +191,13 @@ class Door:
             visitor.sock.recv(LARGEST)  # a close with unread bytes would be a reset
         visitor.sock.close()
         visitor.visit.departed()
-        refused(why.refusal, visitor.visit.peer, why.detail)
+        refused(why.refusal, visitor.peer, why.detail)
         return None
+
+    def _guided(self, hello: ClientHello, target: str | None) -> Route | SentAway:
+        if target is None:
+            return self._guide(hello)
+        return self._connect.find(target) if self._connect else CONNECT_CLOSES
 
     def _refused(self, refusal: Refusal, peer: str, detail: str) -> None:
         self._house.refused(refusal, self.machine, peer, detail)
@@ -159,14 +205,65 @@ class Door:
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def stop(self, why: SentAway = RELAY_DRAINS) -> None:
-        """No caller comes in any more, and those who have not begun their handshake go."""
+        """No caller comes in any more, and those who have not begun their handshake go.
+
+        One who may come as to an HTTP proxy has its answer first, within some seconds, or by close().
+        """
         self._listener.stop()
+        if self._porch:
+            self._porch.stop(why)
         for arrival in list(self._arrivals):
             self._send_away(arrival, why)
+
+    def close(self) -> None:
+        """The same, and nobody is waited for."""
+        self.stop()
+        if self._porch:
+            self._porch.close(RELAY_DRAINS)
 
     def _send_away(self, arrival: Arrival, why: SentAway) -> None:
         visitor = self._arrivals.pop(arrival)
         if not arrival.stop():  # it waits for its handshake, and nobody else has the socket
             visitor.sock.close()
         visitor.visit.departed()
-        self._refused(why.refusal, visitor.visit.peer, why.detail)
+        self._refused(why.refusal, visitor.peer, why.detail)
+
+
+class _Greeted:
+    """What becomes of a caller at the porch who has a place in the house."""
+
+    def __init__(self, door: Door, visitor: _Visitor) -> None:
+        self._door = door
+        self._visitor = visitor
+
+    def tls(self) -> None:
+        self._door._await_hello(self._visitor)
+
+    def tunnel(self, target: str) -> None:
+        self._door._await_hello(replace(self._visitor, target=target))
+
+    def refused(self, refusal: Refusal, detail: str) -> None:
+        self._door._refused(refusal, self._visitor.peer, detail)
+
+    def closed(self) -> None:
+        self._visitor.visit.departed()
+
+
+class _NotAdmitted:
+    """What becomes of one who has none."""
+
+    def __init__(self, door: Door, peer: str) -> None:
+        self._door = door
+        self._peer = peer
+
+    def tls(self) -> None:
+        raise AssertionError("it is never let in")
+
+    def tunnel(self, target: str) -> None:
+        raise AssertionError("it is never let in")
+
+    def refused(self, refusal: Refusal, detail: str) -> None:
+        self._door._refused(refusal, self._peer, detail)
+
+    def closed(self) -> None:
+        """It had no place."""

@@ -15,6 +15,7 @@ from relay.peers.errors import ConnectingError, EndedError, PeerError, Truncated
 from relay.peers.framing import server_identity
 from relay.peers.times import Clock, Times
 from relay.peers.tls import Dialler, Identity, RecordTls, RecordTlsFactory, anonymous, is_ip
+from relay.peers.tunnel import Tunnel, WebProxy
 from relay.peers.wire import Wire
 
 HELLO = b"HELLO\r\n\r\n"
@@ -35,12 +36,16 @@ class Dial:
         self._times = times
         self._on_violation = on_violation
 
-    async def connect(self, identity: Identity, host: str, port: int, thumbprint: str, introduction: bytes) -> Wire:
+    async def connect(
+        self, identity: Identity, host: str, port: int, thumbprint: str, introduction: bytes, proxy: WebProxy | None = None
+    ) -> Wire:
         """A connection whose listener is the pinned one and has answered MX-SERVER. introduction: our identity line.
+
+        proxy: through which it goes; then that one is dialled, and asked for the host and port.
 
         Raises ConnectingError, UnexpectedCertificateError, and PeerError where the listener breaks a rule.
         """
-        wire = await self._open(identity.dialler(host), host, port)
+        wire = await self.open(identity.dialler(host), host, port, proxy)
         uri = base_uri(host, port)
         if wire.thumbprint != thumbprint:
             # The listener sees a complete handshake and a bare FIN, without a byte (wire.md 1.5).
@@ -55,9 +60,9 @@ class Dial:
             raise before(uri, error) from error
         return wire
 
-    async def discover(self, host: str, port: int) -> str:
+    async def discover(self, host: str, port: int, proxy: WebProxy | None = None) -> str:
         """The listener's thumbprint, by HELLO, without a certificate of ours. Raises ConnectingError."""
-        wire = await self._open(anonymous(host), host, port)
+        wire = await self.open(anonymous(host), host, port, proxy)
         try:
             wire.send(HELLO)
         finally:
@@ -66,16 +71,19 @@ class Dial:
             raise before(base_uri(host, port), "the listener showed no certificate")
         return wire.thumbprint
 
-    async def _open(self, dialler: Dialler, host: str, port: int) -> Wire:
+    async def open(self, dialler: Dialler, host: str, port: int, proxy: WebProxy | None = None) -> Wire:
+        """A connection with TLS on it, and nothing said yet. Raises ConnectingError; PeerError where a proxy breaks a rule."""
         uri = base_uri(host, port)
         factory = Factory.forProtocol(lambda: Wire(self._clock, self._times, self._on_violation))
         factory.noisy = False
-        endpoint = HostnameEndpoint(cast("Any", self._reactor), host, port, timeout=self._times.connect)
+        tls = RecordTlsFactory(dialler, factory, self._clock)
         try:
-            protocol = await _cancellable(endpoint.connect(cast("Any", RecordTlsFactory(dialler, factory, self._clock))))
+            protocol = await (self._tunnel(uri, tls, proxy) if proxy else self._connect(tls, host, port))
         except DNSLookupError as error:
             raise before(uri, error, retry=False) from error
         except ConnectError as error:
+            raise before(uri, error) from error
+        except EndedError as error:
             raise before(uri, error) from error
         wire = cast("RecordTls", protocol).wrappedProtocol
         assert isinstance(wire, Wire)
@@ -84,6 +92,16 @@ class Dial:
         except EndedError as error:
             raise before(uri, error) from error
         return wire
+
+    async def _tunnel(self, uri: str, tls: RecordTlsFactory, proxy: WebProxy) -> RecordTls:
+        factory = Factory.forProtocol(lambda: Tunnel(uri, proxy, tls, self._clock, self._on_violation))
+        factory.noisy = False
+        tunnel = cast("Tunnel", await self._connect(factory, proxy.host, proxy.port))
+        return await tunnel.established()
+
+    def _connect(self, factory: object, host: str, port: int) -> Deferred[IProtocol]:
+        endpoint = HostnameEndpoint(cast("Any", self._reactor), host, port, timeout=self._times.connect)
+        return _cancellable(endpoint.connect(cast("Any", factory)))
 
 
 def _cancellable(attempt: Deferred[IProtocol]) -> Deferred[IProtocol]:

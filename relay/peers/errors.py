@@ -7,7 +7,8 @@ Exception
 ├── ServiceError        raised by a Tentacle's service: becomes an error reply
 └── CallError           what an Octopus's caller sees, PeerError aside
     ├── ConnectingError     before the request began: nothing ran
-    │   └── UnexpectedCertificateError
+    │   ├── UnexpectedCertificateError
+    │   └── ProxyError
     ├── TransferError       after the request began: it may have run
     ├── ServerError         the Tentacle's error reply
     ├── StreamLengthError   our own data stream gave another number of bytes than it announced
@@ -76,6 +77,16 @@ class UnexpectedCertificateError(ConnectingError):
         )
         self.expected = expected
         self.presented = presented
+
+
+class ProxyError(ConnectingError):
+    """The proxy answered something else than 200 (wire.md 8.2): another attempt is made, but it is no error of the network."""
+
+    def __init__(self, uri: str, proxy: str, status: int, reason: str) -> None:
+        cause = f"Proxy destination {proxy} responded with a {status} code - {reason}"
+        super().__init__(f"An error occurred when sending a request to '{uri}', before the request could begin: {cause}")
+        self.status = status
+        self.reason = reason
 
 
 class TransferError(CallError):

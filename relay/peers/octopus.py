@@ -12,6 +12,7 @@ from relay.peers.listening_machine import ListeningMachine
 from relay.peers.polling_machine import PollingDoor, PollingMachine
 from relay.peers.times import Clock, Reactor, Times
 from relay.peers.tls import Identity, parse_thumbprint
+from relay.peers.tunnel import WebProxy
 
 _VIOLATIONS = 100
 
@@ -49,28 +50,30 @@ class Octopus:
         """40 upper-case hex digits."""
         return self._identity.thumbprint
 
-    async def connect(self, host: str, port: int, thumbprint: str) -> OctopusConnection:
-        """One connection to a listening Tentacle, identified and ready for a request; the caller closes it.
+    async def connect(self, host: str, port: int, thumbprint: str, proxy: WebProxy | None = None) -> OctopusConnection:
+        """One connection to a listening Tentacle, identified and ready for a request; the caller closes it. proxy: the way.
 
         Raises ConnectingError, UnexpectedCertificateError, PeerError; ValueError for a thumbprint that is none.
         """
         pin = parse_thumbprint(thumbprint)
-        wire = await self._dial.connect(self._identity, host, port, pin, CLIENT_IDENTITY)
+        wire = await self._dial.connect(self._identity, host, port, pin, CLIENT_IDENTITY, proxy)
         return OctopusConnection(wire, base_uri(host, port), pin, self._times, self._spool)
 
-    async def discover(self, host: str, port: int) -> str:
+    async def discover(self, host: str, port: int, proxy: WebProxy | None = None) -> str:
         """The thumbprint that a listener shows to anyone (wire.md 2.6). Raises ConnectingError."""
-        return await self._dial.discover(host, port)
+        return await self._dial.discover(host, port, proxy)
 
-    def machine(self, host: str, port: int, thumbprint: str, *, attempts: int = 1) -> ListeningMachine:
-        """A listening Tentacle, with a pool. attempts: per call; a real Octopus makes 5 (wire.md 7.3).
+    def machine(
+        self, host: str, port: int, thumbprint: str, *, attempts: int = 1, proxy: WebProxy | None = None
+    ) -> ListeningMachine:
+        """A listening Tentacle, with a pool. attempts: per call; a real Octopus makes 5 (wire.md 7.3). proxy: the way there.
 
         Raises ValueError for a thumbprint that is none.
         """
         pin = parse_thumbprint(thumbprint)
 
         async def connect() -> OctopusConnection:
-            return await self.connect(host, port, pin)
+            return await self.connect(host, port, pin, proxy)
 
         machine = ListeningMachine(connect, base_uri(host, port), pin, attempts, self._clock, self._times)
         self._machines.append(machine)

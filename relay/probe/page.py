@@ -18,7 +18,7 @@ from relay.probe.connecting import connect
 
 WITHIN: Final = 5.0  # seconds
 _MOST: Final = 16 * 1024  # bytes
-_QUESTION: Final = b"GET / HTTP/1.0\r\n\r\n"
+QUESTION: Final = b"GET / HTTP/1.0\r\n\r\n"
 # Halibut's default page, and what every page of a real Tentacle says (wire.md 2.5).
 _MARKS: Final = (b"<html><body><p>Hello!</p></body></html>", b"Octopus Tentacle")
 _SERVER: Final = re.compile(rb"^server:[ \t]*([!-~ ]{1,80})", re.IGNORECASE | re.MULTILINE)
@@ -63,14 +63,15 @@ async def _ask(reactor: Any, address: str, host: str, port: int) -> bytes:
     wire = tls.wire
     try:
         await wire.handshaken()
-        wire.send(_QUESTION)
-        return await wire.receive(_answer())
+        wire.send(QUESTION)
+        return await wire.receive(whole_answer())
     finally:
         wire.finish()
         await wire.ended()
 
 
-def _answer() -> Generator[None, bytes, bytes]:
+def whole_answer() -> Generator[None, bytes, bytes]:
+    """A reader of all that comes, up to a bound."""
     came = b""
     try:
         while len(came) < _MOST:

@@ -4,12 +4,9 @@ The answer's header is taken out of the socket to its last byte and no further: 
 """
 
 import base64
-import os
 import socket
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -22,12 +19,6 @@ from relay.transport.loop import Loop
 HEADER: Final = 16 * 1024  # bytes of an answer's header
 _END: Final = b"\r\n\r\n"
 _SHOWN: Final = 80  # characters of the status line that an error shows
-_MOST_CREDENTIALS: Final = 4096
-_OTHERS: Final = stat.S_IRWXO | stat.S_IWGRP  # a group may read it: Kubernetes mounts secrets with mode 0440
-
-
-class ProxyCredentialsError(Exception):
-    """A file of credentials cannot be used. The text says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +39,6 @@ class Proxy:
         if self.credentials:
             lines.append(f"Proxy-Authorization: Basic {base64.b64encode(self.credentials.encode()).decode('ascii')}")
         return "\r\n".join([*lines, "", ""]).encode("ascii")
-
-
-def read_credentials(path: Path) -> str:
-    """``user:password`` from the only line of a file. Raises ProxyCredentialsError; its text never has what is in the file."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            about = os.fstat(descriptor)
-            if not stat.S_ISREG(about.st_mode):
-                raise ProxyCredentialsError(f"{path}: not a file. Name a file with user:password in it.")
-            if about.st_mode & _OTHERS:
-                raise ProxyCredentialsError(
-                    f"{path}: mode {stat.S_IMODE(about.st_mode):04o}: others may use these credentials. Run: chmod 600 {path}"
-                )
-            data = file.read(_MOST_CREDENTIALS + 1)
-    except OSError as error:
-        raise ProxyCredentialsError(
-            f"{path}: cannot read: {error.strerror or error}. Check the path and who may use it."
-        ) from error
-    lines = data.decode("utf-8", "replace").splitlines()
-    if len(data) > _MOST_CREDENTIALS or len(lines) != 1 or not lines[0].partition(":")[0] or ":" not in lines[0]:
-        raise ProxyCredentialsError(f"{path}: not one line of user:password. Write user, a colon, and the password.")
-    return lines[0]
 
 
 @implementer(IReadDescriptor)

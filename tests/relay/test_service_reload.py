@@ -196,6 +196,25 @@ async def test_a_changed_port_closes_the_old_door_and_its_callers_behind_their_c
     assert site.relay.calls() == ["ok", "ok", "ok"]
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_new_target_closes_nobody_and_another_one_closes_callers_behind_their_calls(site: Site) -> None:
+    idle, pooled = await site.answered()
+    await site.call(idle, pooled)
+    site.relay.reload(changed(site, target=Address("web01.internal", 10933)))
+    await turns()
+    assert idle.end is None
+    await turn(site, idle, pooled)
+    site.relay.reload(changed(site, target=Address("web01.internal", 1)))
+    assert await site.street.ended(idle) == FIN
+    site.relay.reload(changed(site))
+    assert [line.get("connect") for line in site.relay.log("door open")] == [
+        None,
+        "web01.internal:10933",
+        "web01.internal:1",
+        None,
+    ]
+
+
 # ---- identities ---------------------------------------------------------------------------------------------------------
 
 

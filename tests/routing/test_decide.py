@@ -8,7 +8,8 @@ from tables import OCTOPUS, OTHER_OCTOPUS, PRODUCTION, STAGING, STRANGER, machin
 
 from certs.thumbprint import Thumbprint
 from relay.outcomes import Refusal
-from routing.decide import Certificate, Denied, Reason, judge, machine_at
+from routing.addresses import Address
+from routing.decide import Certificate, Denied, Reason, judge, machine_at, machine_for
 
 WEB01 = machine(host="web01.corp")
 
@@ -71,3 +72,23 @@ def lookups(count: int) -> float:
 
 def test_a_lookup_costs_the_same_among_ten_machines_and_ten_thousand() -> None:
     assert lookups(10_000) < 5 * lookups(10)
+
+
+def test_a_machine_by_its_target():
+    known = {Address("web01.corp", 10933): WEB01}
+    for target in ("web01.corp:10933", "WEB01.corp.:10933", "web01.corp"):
+        assert machine_for(known, target) is WEB01
+
+
+@pytest.mark.parametrize(
+    ("target", "detail"),
+    [
+        ("web01.corp:443", "no machine has the target web01.corp:443"),
+        ("\x1b[1mweb01:0", "it asked for ?[1mweb01:0: not a port from 1 to 65535"),
+        ("", "it asked for nothing: not a host name or IP address"),
+        ("/" * 1000, f"it asked for {'/' * 100}: too long for a host and a port"),
+    ],
+)
+def test_no_machine_by_its_target(target, detail):
+    known = {Address("web01.corp", 10933): WEB01}
+    assert machine_for(known, target) == Denied("unknown-target", detail)

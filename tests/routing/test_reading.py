@@ -80,9 +80,9 @@ def said(text: str, read: Callable[[Document], tuple[Section, list[Mistake]]] = 
         (
             "machines",
             "x" * 100_000,
-            "Known here: name, tentacle, thumbprint, thumbprints, octopus, port, host, front, passthrough, subscription, ",
+            "Known here: name, tentacle, thumbprint, thumbprints, octopus, port, host, connect, front, passthrough, ",
         ),
-        ("front", "x", "Known here: listen."),
+        ("front", "x", "Known here: listen, connect, credentials."),
         ("admin", "port", "Known here: listen."),
     ],
 )

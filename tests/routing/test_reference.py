@@ -11,7 +11,8 @@ def test_a_row_has_the_key_its_values_its_default_and_what_it_is() -> None:
     rows = tables()["relay.timeouts"].splitlines()
     assert rows[:2] == ["| key | what to write | default | what it is |", "|---|---|---|---|"]
     assert rows[2] == (
-        "| `client_hello` | 1ms to 1m | `10s` | From a caller's connect to its whole ClientHello. At most `identify`. "
+        "| `client_hello` | 1ms to 1m | `10s` | From a caller's connect to its whole ClientHello, with a CONNECT before it. "
+        "At most `identify`. "
         "Refusal `hello-timeout`. |"
     )
     assert tables()["relay"].splitlines()[2].startswith("| `name` | a name | required | ")

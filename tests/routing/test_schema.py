@@ -17,7 +17,7 @@ SIZE = "Write a whole number of bytes, or one with a unit: 64MiB, 10MB."
 PATH = "Write a path; a relative one starts at the folder of this file."
 SOURCE = "Write the path of a file whose first line is the password, or credential:NAME, which systemd hands over."
 MACHINE_KEYS = (
-    "name, tentacle, thumbprint, thumbprints, octopus, port, host, front, passthrough, subscription, allow, identity, "
+    "name, tentacle, thumbprint, thumbprints, octopus, port, host, connect, front, passthrough, subscription, allow, identity, "
     "identity_password, limits, timeouts"
 )
 
@@ -281,13 +281,6 @@ BAD: list[tuple[str, str | None, str]] = [
 @pytest.mark.parametrize(("key", "value", "said"), BAD)
 def test_one_wrong_value_or_key(key: str, value: str | None, said: str, tmp_path: Path) -> None:
     assert read({key: value}, tmp_path) == [said]
-
-
-@pytest.mark.parametrize("key", ["connect"])
-@pytest.mark.parametrize("section", ["", "relay.", "octopus.", "machine."])
-def test_keys_of_later_versions_are_unknown(section: str, key: str, tmp_path: Path) -> None:
-    (said,) = read({section + key: "x"}, tmp_path)
-    assert f"{key}: unknown key. " in said
 
 
 def test_the_longest_good_values(tmp_path: Path) -> None:

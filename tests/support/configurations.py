@@ -109,7 +109,8 @@ def configuration(draw: st.DrawFn, ports: list[int], ipv6: bool) -> dict[str, An
     data: dict[str, Any] = {"relay": draw(relay_section()), "octopus": octopus}
     if front := draw(st.booleans()):
         hosts = ["", "127.0.0.1:", "0.0.0.0:", *(["[::1]:", "[::]:"] if ipv6 else [])]
-        data["front"] = {"listen": f"{draw(st.sampled_from(hosts))}{ports[3]}"}
+        data["front"] = {"listen": f"{draw(st.sampled_from(hosts))}{ports[3]}", **draw(some({"connect": st.booleans()}))}
+    connect = front and data["front"].get("connect", False)
     admin = draw(st.sampled_from([None, {}, {"listen": "none"}, {"listen": ports[4]}, {"listen": f"0.0.0.0:{ports[4]}"}]))
     if admin is not None:
         data["admin"] = admin
@@ -119,7 +120,7 @@ def configuration(draw: st.DrawFn, ports: list[int], ipv6: bool) -> dict[str, An
         data["back"] = {"listen": ports[5], **named}
     polled = [entry["name"] for entry in octopus if "nodes" in entry]
     free = draw(st.permutations(doors(ports, ipv6)))
-    machines = [draw(machine(index, names, free, front)) for index in range(draw(st.integers(0, 5)))]
+    machines = [draw(machine(index, names, free, front, connect)) for index in range(draw(st.integers(0, 5)))]
     data["machines"] = [
         draw(st.one_of(polling(index, each, polled, back), passed_through(each))) for index, each in enumerate(machines)
     ]
@@ -139,7 +140,7 @@ def nodes(draw: st.DrawFn, index: int) -> dict[str, Any]:
 @st.composite
 def polling(draw: st.DrawFn, index: int, entry: dict[str, Any], polled: list[str], back: bool) -> dict[str, Any]:
     """The same machine with a side that polls, or two, where there are nodes and a door for it."""
-    if back and draw(st.booleans()):
+    if back and {"port", "host", "connect"} & set(entry) and draw(st.booleans()):  # a target by default is of those that listen
         entry["tentacle"] = draw(st.sampled_from([f"poll://SQ-{index}/", f"POLL://sq-{index}"]))
     if polled and draw(st.booleans()):
         entry |= {"front": "polling", "octopus": [*polled]}
@@ -160,16 +161,22 @@ def passed_through(draw: st.DrawFn, entry: dict[str, Any]) -> dict[str, Any]:
 
 
 @st.composite
-def machine(draw: st.DrawFn, index: int, octopus: list[str], free: list[str | int], front: bool) -> dict[str, Any]:
+def machine(
+    draw: st.DrawFn, index: int, octopus: list[str], free: list[str | int], front: bool, connect: bool
+) -> dict[str, Any]:
     """One with a thumbprint and an address of its own; its door is the one of its index."""
     entry: dict[str, Any] = {"name": f"web{index:02}", "tentacle": f"https://tentacle{index}.internal:10933"}
     entry |= draw(pins(1000 + index))
     entry |= draw(SETTINGS)
     entry |= draw(some({"identity": st.just(f"web{index:02}.pem")}))
+    if connect:
+        entry |= draw(some({"connect": st.sampled_from(["none", f"Web{index}.target", f"[2001:db8::{index}]:1"])}))
     ways = draw(st.sampled_from(["port", "host", "both"])) if front else "port"
-    if ways != "host":
+    if connect and entry.get("connect") != "none" and entry["tentacle"].startswith("https") and draw(st.booleans()):
+        ways = "none"
+    if ways in ("port", "both"):
         entry["port"] = free[index]
-    if ways != "port":
+    if ways in ("host", "both"):
         entry["host"] = draw(st.sampled_from([f"web{index}.relay.corp", f"WEB{index}.Relay.Corp."]))
     if len(octopus) > 1 or draw(st.booleans()):
         allowed = draw(st.lists(st.sampled_from(octopus), min_size=1, unique=True))

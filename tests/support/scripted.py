@@ -109,6 +109,13 @@ class Peer:
         return cls._made(sock, tls)
 
     @classmethod
+    def begin(cls, sock: socket.socket, who: str = "octopus") -> "Peer":
+        """A caller on a connection that is there, such as a tunnel."""
+        tls = SSL.Connection(_context(SSL.TLS_CLIENT_METHOD, who, 0), None)
+        tls.set_connect_state()
+        return cls._made(sock, tls)
+
+    @classmethod
     def accept(cls, listener: socket.socket, who: str = "tentacle", version: int = 0) -> "Peer":
         """The next one that dials the listener."""
         listener.settimeout(PATIENCE)

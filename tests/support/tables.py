@@ -38,7 +38,7 @@ def table(folder: Path, *machines: Machine, **changed: Any) -> Table:
     """A table of these machines; limits and timeouts of the relay by their names, everything else as in Relay or Table."""
     entries = {octopus.name: octopus for machine in machines for octopus in machine.octopus}
     octopus = changed.pop("octopus", tuple(entries.values()))
-    of_table = {key: changed.pop(key) for key in ("front", "back", "back_octopus", "admin") if key in changed}
+    of_table = {key: changed.pop(key) for key in ("front", "connect", "back", "back_octopus", "admin") if key in changed}
     limits = {key: changed.pop(key) for key in list(changed) if key in RelayLimits.__dataclass_fields__}
     timeouts = {key: changed.pop(key) for key in list(changed) if key in RelayTimeouts.__dataclass_fields__}
     relay = Relay("dc-east", folder / "state", None, "info", RelayLimits(**limits), RelayTimeouts(**timeouts))

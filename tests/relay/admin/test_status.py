@@ -13,6 +13,7 @@ from relay.outcomes import NodeTrouble, Outcome, Refusal
 from relay.passed import Passed
 from relay.version import VERSION
 from routing.addresses import Address
+from routing.table import ConnectDoor
 
 
 class Asked:
@@ -61,19 +62,24 @@ def test_the_last_reload_is_told(asked: Asked) -> None:
 def test_doors_are_open_drained_or_draining(asked: Asked) -> None:
     controls = asked.controls
     controls.table = replace(
-        controls.table, front=Address("", 10933), back=Address("", 10943), admin=Address("127.0.0.1", 9933)
+        controls.table,
+        front=Address("", 10933),
+        connect=ConnectDoor(),
+        back=Address("", 10943),
+        admin=Address("127.0.0.1", 9933),
     )
     controls.drained = frozenset({"web02"})
     found = {(door["kind"], door["machine"]): (door["address"], door["state"]) for door in asked.all()["doors"]}
     assert found == {
         ("shared", None): (":10933", "open"),
+        ("connect", None): (":10933", "open"),
         ("back", None): (":10943", "open"),
         ("admin", None): ("127.0.0.1:9933", "open"),
         ("port", "web01"): ("127.0.0.1:0", "open"),
         ("port", "web02"): ("127.0.0.1:0", "drained"),
     }
     controls.draining = True
-    assert [door["state"] for door in asked.all()["doors"]] == ["draining", "draining", "open", "draining", "drained"]
+    assert [door["state"] for door in asked.all()["doors"]] == ["draining"] * 3 + ["open", "draining", "drained"]
 
 
 def test_machines_and_totals(asked: Asked) -> None:

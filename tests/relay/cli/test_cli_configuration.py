@@ -113,6 +113,7 @@ def test_json_of_what_is_declared(check: Check, path: Path) -> None:
         "octopus": ["production"],
         "port": None,
         "host": "web03.x",
+        "connect": None,
         "front": None,
         "passthrough": False,
         "subscription": None,
@@ -238,3 +239,51 @@ def test_a_file_that_is_no_configuration(check: Check, text: str) -> None:
 def test_the_usual_place_is_in_the_help() -> None:
     result = CliRunner().invoke(main, ["check", "-h"])
     assert "/etc/relay-tentacle/relay.yaml" in "".join(result.stdout.split())
+
+
+CONNECT = "front: {listen: 10933, connect: true, credentials: users}\n"
+
+
+def test_a_connect_door(check: Check, path: Path) -> None:
+    (path.parent / "users").touch(0o600)
+    (path.parent / "users").write_text("octo:s3cret\n")
+    result = check(FINE.replace(", port: 11002", "") + CONNECT)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[1:3] == [
+        "front.listen: 10933",
+        f"front.connect: true, for the users in {path.parent / 'users'}",
+    ]
+    assert [line.split()[:5] for line in result.stdout.splitlines()[-3:]] == [
+        ["MACHINE", "PORT", "HOST", "CONNECT", "FRONT"],
+        ["web01", "11001", "-", "web01:10933", "-"],
+        ["web02", "-", "-", "web02:10933", "-"],
+    ]
+    found = as_json(path)
+    assert found["connect"] == {"credentials": str(path.parent / "users")}
+    assert [machine["connect"] for machine in found["machines"]] == ["web01:10933", "web02:10933"]
+    check(FINE + CONNECT.replace(", credentials: users", ""))
+    assert as_json(path)["connect"] == {"credentials": None}
+
+
+def test_users_that_cannot_be_read_are_a_mistake(check: Check, path: Path) -> None:
+    result = check(FINE + CONNECT)
+    users = path.parent / "users"
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        f"{path}:6: front.credentials: {users}: cannot read: No such file or directory. Check the path and who may use it.",
+        f"relay-tentacle: 1 mistake in {path}; nothing was done",
+    ]
+    users.touch(0o644)
+    result = check(FINE + CONNECT)
+    assert f"{users}: mode 0644: others may use these credentials. Run: chmod 600 {users}" in result.stderr
+    assert not as_json(path)["ok"]
+    result = CliRunner().invoke(main, ["check", "--config", str(path), "--no-identities"])
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_credentials_of_another_proxy_are_checked_too(check: Check, path: Path) -> None:
+    keys = "nodes: 'https://o:1', proxy: 'http://p', proxy_credentials: proxy"
+    result = check(FINE.replace(f"thumbprint: {'A' * 40}", f"thumbprint: {'A' * 40}, {keys}"))
+    said = f"{path}:2: octopus[0].proxy_credentials: {path.parent / 'proxy'}: cannot read: No such file or directory. "
+    assert result.exit_code == 2
+    assert result.stderr.startswith(said)

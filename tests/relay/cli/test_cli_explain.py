@@ -137,7 +137,7 @@ def test_json(config):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ([], 2, "Give one of MACHINE, --door ADDRESS and --host NAME"),
+        ([], 2, "Give one of MACHINE, --door ADDRESS, --host NAME and --connect HOST:PORT"),
         (["web01", "--door", "11001"], 2, "Give one of MACHINE"),
         (["--door", "nix"], 2, "--door nix: "),
         (["web01", "--service", "IScriptService"], 2, "--service and --method go together."),
@@ -162,3 +162,37 @@ def test_a_machine_that_is_passed_through(config):
         assert "TLS is not opened" in done.stdout
     [found] = checked_json("explain", run(config, "vault01", "--json").stdout)
     assert (found["verdict"], found["octopus"]) == ("allowed", None)
+
+
+@pytest.mark.parametrize(
+    ("target", "verdict", "said"),
+    [
+        ("web01.internal:10933", "allowed.", "the CONNECT door 10933: target web01.internal:10933 is machine web01"),
+        ("WEB01.internal.", "allowed.", "the CONNECT door 10933: target web01.internal:10933 is machine web01"),
+        ("other:443", "allowed.", "the CONNECT door 10933: target other:443 is machine web02"),
+        (
+            "web02.internal:10933",
+            "denied, unknown-target.",
+            "no machine has the target web02.internal:10933: answered 403, and logged as unknown-target",
+        ),
+        ("web01:0", "denied, unknown-target.", "it asked for web01:0: not a port from 1 to 65535: answered 403"),
+    ],
+)
+def test_a_caller_at_the_connect_door(config, target, verdict, said):
+    config.write_text(TEXT.replace("    port: 11002", "    connect: Other:443") + "front: {listen: 10933, connect: true}\n")
+    done = run(config, "--connect", target, "--octopus", "staging")
+    assert (verdicts(done), done.stderr) == ([verdict], "")
+    assert said in done.stdout
+    assert done.exit_code == (0 if verdict == "allowed." else 1)
+
+
+def test_the_connect_door_is_declared_somewhere(config):
+    config.write_text(TEXT + "front: {listen: 10933, connect: true, credentials: users}\n")
+    [first] = checked_json("explain", run(config, "--connect", "web01.internal", "--octopus", "staging", "--json").stdout)
+    text = f"the CONNECT door 10933, for the users in {config.parent / 'users'}: target web01.internal:10933 is machine web01"
+    assert first["steps"][0] == {"topic": "door", "text": text, "place": {"file": str(config), "line": 7}}
+    assert "target web01.internal:10933 at the CONNECT door 10933" in run(config, "web01").stdout
+    config.write_text(TEXT)
+    done = run(config, "--connect", "web01.internal")
+    assert (verdicts(done), done.exit_code) == (["denied, refused."], 1)
+    assert "there is no CONNECT door (front.connect)" in done.stdout

@@ -17,6 +17,7 @@ from relay.cli.main import main
 from routing import json_schema
 from routing.addresses import Address
 from routing.load import load
+from routing.table import ConnectDoor
 
 A, B = "A" * 40, "B" * 64
 FILES = {"relay.yaml", "relay.schema.json", "machines.schema.json", "machines.d", "machines.d/web01.yaml.example"}
@@ -93,7 +94,7 @@ def test_what_is_commented_out_is_right_too(file: Path) -> None:
     run("init", file, "--octopus-thumbprint", A)
     plain = load(file)
     text = re.sub(
-        r"^( *)# ((?:access_log|log_level|defaults|  limits|  timeouts|front|  listen): ?)",
+        r"^( *)# ((?:access_log|log_level|defaults|  limits|  timeouts|front|  listen|  connect): ?)",
         r"\1\2",
         file.read_text(),
         flags=re.M,
@@ -105,6 +106,7 @@ def test_what_is_commented_out_is_right_too(file: Path) -> None:
     )
     loaded = load(file)
     assert loaded.front == Address("", 10933)
+    assert loaded.connect == ConnectDoor()
     assert (loaded.relay.log_level, loaded.admin) == (plain.relay.log_level, plain.admin)
     file.write_text(re.sub(r"^defaults:\n.*\n.*\n", "", text, flags=re.M))
     assert load(file).machines == loaded.machines

@@ -17,6 +17,8 @@ from relay.cli.status import ago
 from relay.load import Load, NodePolls
 from relay.outcomes import NodeTrouble, Outcome, Refusal
 from relay.passed import Passed
+from routing.addresses import Address
+from routing.table import ConnectDoor
 
 
 class Relay:
@@ -215,3 +217,13 @@ def test_a_machine_that_is_passed_through(relay: Relay) -> None:
     assert "calls in flight" not in said
     assert parsed(relay.run("vault01", "--json").stdout, "status")["machine"]["passthrough_connections"] == {"ok": 1}
     parsed(relay.run("--json").stdout, "status")
+
+
+def test_a_machine_s_target_is_a_door_too(relay: Relay) -> None:
+    table = relay.controls.table
+    web01, web02 = table.machines
+    machines = (replace(web01, target=Address("web01.internal", 10933)), web02)
+    relay.controls.table = replace(table, machines=machines, front=Address("", 10933), connect=ConnectDoor())
+    assert lines(relay.run("web01"))["door"].strip() == "127.0.0.1:0, CONNECT web01.internal:10933"
+    assert "connect door :10933: open" in relay.run().stdout.splitlines()
+    assert parsed(relay.run("--json").stdout, "status")["machines"][0]["connect"] == "web01.internal:10933"

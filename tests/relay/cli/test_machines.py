@@ -126,6 +126,7 @@ def test_json(tmp_path, store):
                 },
             }
         ],
+        "proxied": None,
         "polled": None,
         "identity": {"file": str(tmp_path / "state" / "machines" / "web02.pem"), "problem": None},
         "passthrough": False,
@@ -259,3 +260,54 @@ def test_one_that_is_passed_through(tmp_path, store):
     [found] = checked_json("machines", run(tmp_path, "vault01", "--json").stdout)
     assert (found["passthrough"], found["identity"], found["tentacle"]["trusts"]) == (True, None, [])
     assert found["in_octopus"][0]["endpoint"]["Thumbprint"] is None
+
+
+CONNECT = "front: {listen: 10933, connect: true, credentials: users}\n"
+
+
+def test_the_relay_as_the_machine_s_proxy(tmp_path, store):
+    (tmp_path / "relay.yaml").write_text(TEXT.replace("    port: 11001\n", "") + CONNECT)
+    web01, _, _ = store.machine("web01"), store.octopus("production"), store.octopus("staging")
+    done = run(tmp_path, "web01", "--address", "relay.corp")
+    assert (done.exit_code, done.stderr) == (0, "")
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert (
+        lines[2]
+        == "In Octopus, with the relay as the machine's proxy: Infrastructure > Proxies > Add Proxy, once for all machines"
+    )
+    start = lines.index("Host          relay.corp")
+    assert lines[start + 1 : start + 3] == [
+        "Port          10933",
+        f"Username      one of those in {tmp_path / 'users'}, with its password",
+    ]
+    start = lines.index("Hostname      web01.internal")
+    assert lines[start + 1 : start + 4] == [
+        "Port          10933",
+        f"Thumbprint    {web01.thumbprint}",
+        "Tentacle URL  https://web01.internal:10933/",
+    ]
+    assert "https://web01.internal:10933/ by the proxy relay.corp:10933" in run(tmp_path, "--address", "relay.corp").stdout
+    guessed = run(tmp_path).stdout
+    assert "The host in the URLs is a guess" in guessed
+    first, second = checked_json("machines", run(tmp_path, "--json", "--address", "relay.corp").stdout)
+    assert first["in_octopus"] == []
+    assert first["proxied"] == {
+        "proxy": {
+            "hostname": "relay.corp",
+            "port": 10933,
+            "hostname_is": "given",
+            "credentials": str(tmp_path / "users"),
+        },
+        "endpoint": {
+            "CommunicationStyle": "TentaclePassive",
+            "Uri": "https://web01.internal:10933/",
+            "Thumbprint": str(web01.thumbprint),
+        },
+    }
+    assert second["proxied"]["endpoint"]["Uri"] == "https://web02.internal:10955/"
+
+
+def test_a_proxy_without_credentials(tmp_path, store):
+    (tmp_path / "relay.yaml").write_text(TEXT + CONNECT.replace(", credentials: users", ""))
+    assert "  Username      none\n" in run(tmp_path, "web01").stdout
+    assert checked_json("machines", run(tmp_path, "--json").stdout)[0]["proxied"]["proxy"]["credentials"] is None

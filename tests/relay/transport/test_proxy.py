@@ -3,7 +3,7 @@
 import base64
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from wires import Held, Wires
 from certs.contexts import client_context
 from relay.transport.dialler import Dial
 from relay.transport.errors import DialError, HandshakeError
-from relay.transport.proxy import HEADER, Proxy, ProxyCredentialsError, read_credentials
+from relay.transport.proxy import HEADER, Proxy
 
 CAPTURES = Path(__file__).parents[2] / "captures"
 TUNNEL = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -232,43 +232,3 @@ async def test_a_dial_is_given_up_while_the_proxy_thinks(site: tuple[Wires, Fake
     proxy.answer(TUNNEL)
     await turns(20)
     assert (dialled.failures, dialled.receiver.calls, wires.clocked.timers) == ([], [], [])
-
-
-# ---- credentials ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def written(tmp_path: Path) -> Callable[..., Path]:
-    def write(data: bytes, mode: int = 0o600) -> Path:
-        path = tmp_path / "proxy"
-        path.write_bytes(data)
-        path.chmod(mode)
-        return path
-
-    return write
-
-
-@pytest.mark.parametrize("data", [b"relay:pa:ss word", b"relay:pa:ss word\n", b"relay:pa:ss word\r\n"])
-@pytest.mark.parametrize("mode", [0o600, 0o440])
-def test_credentials_of_a_file(written: Callable[..., Path], data: bytes, mode: int) -> None:
-    assert read_credentials(written(data, mode)) == "relay:pa:ss word"
-
-
-@pytest.mark.parametrize("data", [b"", b"\n", b"secret", b":secret", b"relay:secret\nmore", b"relay:" + b"s" * 5000])
-def test_a_file_that_has_none(written: Callable[..., Path], data: bytes) -> None:
-    with pytest.raises(ProxyCredentialsError, match="not one line of user:password") as caught:
-        read_credentials(written(data))
-    assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("mode", [0o604, 0o620, 0o666])
-def test_a_file_that_others_may_use(written: Callable[..., Path], mode: int) -> None:
-    with pytest.raises(ProxyCredentialsError, match=f"mode {mode:04o}: others may use these credentials. Run: chmod 600 "):
-        read_credentials(written(b"relay:secret", mode))
-
-
-def test_a_file_that_is_not_there_or_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ProxyCredentialsError, match="No such file"):
-        read_credentials(tmp_path / "none")
-    with pytest.raises(ProxyCredentialsError):
-        read_credentials(tmp_path)
