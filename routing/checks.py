@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from certs.thumbprint import Thumbprint, ThumbprintError
+from routing.bounds_schema import TimeoutsSection
 from routing.entries import Declaration, Entry
 from routing.merging import PARTS, WITHIN_READY, pins, relay_limits, relay_timeouts, timeouts
 from routing.mistakes import Mistake
-from routing.schema import MachineSection, OctopusSection, TimeoutsSection
+from routing.schema import MachineSection, OctopusSection
 from routing.table import Timeouts
 from routing.units import show_duration
 

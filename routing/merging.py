@@ -5,15 +5,14 @@ from functools import lru_cache
 from typing import Any, Final
 
 from certs.thumbprint import Thumbprint
-from routing.schema import (
+from routing.bounds_schema import (
     LimitsSection,
-    MachineSection,
     OctopusLimitsSection,
-    OctopusSection,
     RelayLimitsSection,
     RelayTimeoutsSection,
     TimeoutsSection,
 )
+from routing.schema import MachineSection, OctopusSection
 from routing.sections import Section
 from routing.table import Limits, OctopusLimits, RelayLimits, RelayTimeouts, Timeouts
 

@@ -2,8 +2,9 @@ from typing import Any
 
 import pytest
 
+from routing.bounds_schema import LimitsSection, RelayTimeoutsSection, TimeoutsSection
 from routing.merging import given, limits, pins, relay_timeouts, timeouts
-from routing.schema import LimitsSection, OctopusSection, RelayTimeoutsSection, TimeoutsSection
+from routing.schema import OctopusSection
 from routing.table import Limits, RelayTimeouts, Timeouts
 
 
