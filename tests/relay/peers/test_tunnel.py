@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
@@ -83,8 +83,8 @@ class FakeProxy:
             caller.transport.loseConnection()
 
 
-@pytest.fixture
-def new_proxy():
+@pytest_twisted.async_yield_fixture()
+async def new_proxy():
     ports = []
 
     def new(*arguments: Any, **options: Any) -> tuple[FakeProxy, WebProxy]:
@@ -98,7 +98,7 @@ def new_proxy():
 
     yield new
     for port in ports:
-        pytest_twisted.blockon(port.stopListening())
+        await maybeDeferred(port.stopListening)
 
 
 def test_it_sends_what_octopus_was_recorded_to_send() -> None:
