@@ -1,8 +1,7 @@
-"""The strict Octopus behind a proxy: what it sends, and which answers it takes."""
+"""The strict Octopus behind a proxy: what it sends, and what it takes. Its calls: tests/system/test_connect_door.py."""
 
 import base64
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,10 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from relay.halibut.lines import CLIENT_IDENTITY, END, PREAMBLE, SERVER_IDENTITY
 from relay.peers.errors import ConnectingError, PeerError, ProxyError
 from relay.peers.tunnel import ANSWER_WITHIN, WebProxy
 
@@ -34,48 +31,20 @@ class _Caller(Protocol):
         self.factory.proxy.gone.callback(None)
 
 
-class _Onwards(Protocol):
-    """From the listener behind the proxy to the caller."""
-
-    def __init__(self, caller: Any) -> None:
-        self.caller = caller
-
-    def dataReceived(self, data: bytes) -> None:
-        self.caller.transport.write(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.caller.transport.loseConnection()
-
-
 @dataclass
 class FakeProxy:
-    """Answers as it is told, and leads on to a listener on this host. asked: what it was sent."""
+    """Answers as it is told. asked: what it was sent."""
 
     answer: bytes
     closes: bool = False
-    leads_to: int = 0
     asked: bytes = b""
     gone: Deferred[None] = field(default_factory=Deferred)
-    onwards: Any = None
 
     def take(self, caller: Any, data: bytes) -> None:
-        if self.onwards:
-            self.onwards.transport.write(data)
-            return
         self.asked += data
         if not self.asked.endswith(b"\r\n\r\n"):
             return
-        if not self.leads_to:
-            self._say(caller)
-            return
-        factory = Factory.forProtocol(lambda: _Onwards(caller))
-        factory.noisy = False
-
-        def connected(onwards: Any) -> None:
-            self.onwards = onwards
-            self._say(caller)
-
-        TCP4ClientEndpoint(reactor, "127.0.0.1", self.leads_to).connect(factory).addCallback(connected)
+        self._say(caller)
 
     def _say(self, caller: Any) -> None:
         caller.transport.write(self.answer)
@@ -111,26 +80,6 @@ def test_it_sends_what_octopus_was_recorded_to_send() -> None:
     assert WebProxy("p", 1).request(sent.split(b" ")[1].decode()) == sent
     assert b"cDo/" in WebProxy("p", 1, "p", "\u00e4").request("w:1")  # a question mark, as .NET's ASCII has it
     assert "s3cret" not in repr(WebProxy("p", 1, "octo", "s3cret"))
-
-
-@pytest.mark.parametrize("answer", [OK, b"HTTP/1.0 200 OK\r\nVia: 1.1 relay\r\n\r\n"])
-@pytest_twisted.ensureDeferred
-async def test_a_call_through_a_proxy(
-    answer: bytes, new_proxy: Callable[..., Any], raw_listen: Any, new_octopus: Any, thumbprint: Any
-) -> None:
-    listener = raw_listen()
-    fake, proxy = new_proxy(answer, leads_to=listener.port)
-    octopus = new_octopus()
-    dialled = Deferred.fromCoroutine(octopus.connect("Web01.Internal", 10933, thumbprint("tentacle"), proxy))
-    peer = await listener.peer()
-    assert await peer.records(2) == [PREAMBLE, CLIENT_IDENTITY]
-    peer.say(SERVER_IDENTITY)
-    connection = await dialled
-    connection.end()
-    assert await peer.ended() == [PREAMBLE, CLIENT_IDENTITY, END]
-    assert fake.asked == proxy.request("web01.internal:10933")
-    assert not octopus.violations
-    await fake.gone
 
 
 @pytest.mark.parametrize("status", [403, 407, 503])
