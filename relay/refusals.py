@@ -1,7 +1,8 @@
 """What the log says of refused callers: by source address and reason, so that a scanner cannot fill the disk.
 
-The first of a source and reason is told at once, with everything that is known of it. Those that follow are counted, and summed
-up in a line every SUMMARY seconds, for as long as any come. What has been quiet for as long is forgotten.
+The first of a source and reason is told at once, with everything that is known of it, and so is the first at another machine,
+for some machines: one that nobody trusts is to be found by name. Those that follow are counted, and summed up in a line every
+SUMMARY seconds, for as long as any come. What has been quiet for as long is forgotten.
 """
 
 from typing import Final
@@ -14,15 +15,18 @@ from relay.outcomes import Refusal
 SUMMARY: Final = 60.0  # seconds between two lines about the same source and reason
 SOURCES: Final = 64  # sources and reasons that are told apart at a time
 OTHERS: Final = "others"  # the source of all beyond these
+MACHINES: Final = 16  # of a source and reason, whose first refusal is told at once
 _MACHINES: Final = 5  # names in a line
 
 
 class _Kind:
     """Refusals of a source and reason since the last line about them."""
 
-    __slots__ = ("count", "detail", "machines", "peer")
+    __slots__ = ("count", "detail", "machines", "peer", "told")
 
-    def __init__(self) -> None:
+    def __init__(self, told: set[str]) -> None:
+        """told: the machines that lines have named."""
+        self.told = told
         self.count = 0
         self.machines: dict[str, None] = {}
         self.peer = ""
@@ -52,10 +56,13 @@ class RefusalLog:
         if kind is None and len(self._kinds) >= SOURCES:
             key = (OTHERS, refusal)
             kind = self._kinds.get(key)
-        if kind is not None:
+        if kind is None:
+            self._kinds[key] = _Kind({machine})
+        elif machine in kind.told or len(kind.told) >= MACHINES:
             kind.add(machine, peer, detail)
             return
-        self._kinds[key] = _Kind()
+        else:
+            kind.told.add(machine)
         self._log.warning("caller refused", reason=refusal.value, machine=machine or None, peer=peer, detail=detail)
 
     def tick(self) -> None:
@@ -69,7 +76,7 @@ class RefusalLog:
         kinds, self._kinds = self._kinds, {}
         for (source, refusal), kind in kinds.items():
             if kind.count:
-                self._kinds[source, refusal] = _Kind()  # it goes on: the next one is no news
+                self._kinds[source, refusal] = _Kind(kind.told)  # it goes on: the next one is no news
                 some = [*kind.machines]
                 self._log.warning(
                     "callers refused", reason=refusal.value, source=source, count=kind.count, last_peer=kind.peer,

@@ -39,10 +39,10 @@ def words(cell: str) -> list[str]:
 def defaults() -> dict[str, str]:
     """Every limit and timeout by its key, as it is written in a file."""
     limits, relay_limits = Limits(), RelayLimits()
-    found = {"limits.connections": str(limits.connections), "limits.envelope": show_size(limits.envelope)}
-    found["limits.waiting"] = str(limits.waiting)
+    found = {f"limits.{name}": str(getattr(limits, name)) for name in Limits.__slots__}
     found |= {f"timeouts.{name}": show_duration(getattr(Timeouts(), name)) for name in Timeouts.__slots__}
     found |= {f"relay.limits.{name}": str(getattr(relay_limits, name)) for name in RelayLimits.__slots__}
+    found |= {"limits.envelope": show_size(limits.envelope), "relay.limits.buffered": show_size(relay_limits.buffered)}
     return found | {f"relay.timeouts.{name}": show_duration(getattr(RelayTimeouts(), name)) for name in RelayTimeouts.__slots__}
 
 

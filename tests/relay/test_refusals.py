@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from relay.admin.log import make_log
 from relay.admin.writer import LineWriter
 from relay.outcomes import Refusal
-from relay.refusals import OTHERS, SOURCES, SUMMARY, RefusalLog
+from relay.refusals import MACHINES, OTHERS, SOURCES, SUMMARY, RefusalLog
 
 
 class Logged:
@@ -33,7 +33,7 @@ class Logged:
 def test_the_first_is_told_at_once_and_the_rest_once_a_minute_while_any_come() -> None:
     log = Logged()
     for port in range(1000):
-        log.refusals.say(Refusal.UNTRUSTED, f"web{port % 9}", f"192.0.2.1:{port}", "it showed X")
+        log.refusals.say(Refusal.UNTRUSTED, "web0", f"192.0.2.1:{port}", "it showed X")
     [first] = log.take()
     assert (first["event"], first["reason"], first["machine"], first["peer"]) == (
         "caller refused", "untrusted", "web0", "192.0.2.1:0",
@@ -41,14 +41,26 @@ def test_the_first_is_told_at_once_and_the_rest_once_a_minute_while_any_come() -
     [summary] = log.minute()
     assert (summary["event"], summary["source"], summary["count"]) == ("callers refused", "192.0.2.1", 999)
     assert (summary["last_peer"], summary["last_detail"]) == ("192.0.2.1:999", "it showed X")
-    assert summary["machines"] == ["web1", "web2", "web3", "web4", "web5", "and more"]
-    log.refusals.say(Refusal.UNTRUSTED, "web1", "192.0.2.1:5", "it showed X")
+    assert summary["machines"] == ["web0"]
+    log.refusals.say(Refusal.UNTRUSTED, "web0", "192.0.2.1:5", "it showed X")
     assert log.take() == []  # it goes on, which is no news
     [summary] = log.minute()
-    assert (summary["count"], summary["machines"]) == (1, ["web1"])
+    assert (summary["count"], summary["machines"]) == (1, ["web0"])
     assert log.minute() == []
-    log.refusals.say(Refusal.UNTRUSTED, "web1", "192.0.2.1:6", "it showed X")
+    log.refusals.say(Refusal.UNTRUSTED, "web0", "192.0.2.1:6", "it showed X")
     assert [line["event"] for line in log.take()] == ["caller refused"]
+
+
+def test_the_first_at_each_machine_is_told_at_once_for_some_machines() -> None:
+    log = Logged()
+    for port in range(1000):
+        log.refusals.say(Refusal.UNTRUSTED, f"web{port % 100}", f"192.0.2.1:{port}", "it showed X")
+    assert [line["machine"] for line in log.take()] == [f"web{number}" for number in range(MACHINES)]
+    [summary] = log.minute()
+    assert summary["count"] == 1000 - MACHINES
+    assert summary["machines"] == [*(f"web{MACHINES + number}" for number in range(5)), "and more"]
+    log.refusals.say(Refusal.UNTRUSTED, "web0", "192.0.2.1:1", "it showed X")
+    assert log.take() == []
 
 
 def test_another_source_and_another_reason_are_told_of_their_own() -> None:

@@ -312,7 +312,7 @@ async def test_a_full_relay_answers_before_it_closes(make: Make) -> None:
     caller = await corner.street.call(corner.address, shakes=False, name="web01.relay.corp")
     assert await corner.street.ended(caller) == FIN
     assert caller.records == []
-    assert corner.refusals()[0] == ("connections", "too many connections")
+    assert corner.refusals()[0] == ("connections", "1 callers are there (relay.limits.connections)")
     assert corner.relay.metric("relay_refusals_total", reason="connections") == 2
     silent = await corner.visitor()
     await corner.advance(AWAY_WITHIN)
