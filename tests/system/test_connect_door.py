@@ -240,10 +240,10 @@ async def test_a_strict_octopus_and_a_strict_tentacle(site: Site, tmp_path: Path
 
 @pytest.mark.parametrize("site", [{"connections": 20}], indirect=True)
 def test_slow_callers_take_no_more_than_their_place_and_everybody_is_answered(site: Site) -> None:
-    slow = [site.dial(asking()[:-2]) for _ in range(10)]  # half of them may be strangers
+    slow = [site.dial(asking()[:-2]) for _ in range(10)]  # as many of the 20 as one source may have that is not identified
     assert site.answer(asking()) == ESTABLISHED  # no place: a tunnel, and a close, which Octopus tries again
     assert site.answer(asking("nowhere:1")).startswith(b"HTTP/1.1 403 Forbidden\r\n")
-    site.relay.log.wait(reason="strangers")
+    site.relay.log.wait(reason="source-strangers")
     slow.pop().close()
     site.relay.log.wait(reason="left-early")
     site.calls(asking())
