@@ -63,13 +63,16 @@ class PassthroughRoute:
         if len(self._fronts) >= most:
             detail = f"{most} connections to its Tentacle are open (limits.connections)"
             self._turn_away(sock, visit, Refusal.MACHINE_CONNECTIONS, detail)
-        elif not rules.takes("", host_of(visit.peer)):
+        elif not self._takes(visit.peer):
             detail = f"no item of allow is for {host_of(visit.peer)}{rules.where}"
             self._turn_away(sock, visit, Refusal.NOT_ALLOWED, detail)
         else:
             front = PassthroughFront(self._loop, self, sock, visit)
             self._fronts.add(front)
             front.start()
+
+    def _takes(self, peer: str) -> bool:
+        return self.machine.rules.takes("", host_of(peer))
 
     def _turn_away(self, sock: socket.socket, visit: Visit, refusal: Refusal, detail: str) -> None:
         close_unread(sock)
@@ -151,14 +154,14 @@ class PassthroughRoute:
     def change(self, machine: Machine, faces_before: Faces, cut: str = "") -> int:
         """Serves whoever comes by these settings from now on.
 
-        cut: why to cut at once who is connected to another Tentacle than theirs; if empty, those go on. How many were cut.
+        cut: why to cut at once whom they do not allow; if empty, those go on. How many were cut.
         """
         self.machine = machine
         return self.cut_untrusted(cut) if cut else 0
 
     def cut_untrusted(self, why: str) -> int:
-        """Cuts at once who is connected to another Tentacle than that of the settings in force. How many."""
-        gone = [front for front in self._fronts if front.tentacle != self.machine.tentacle]
+        """Cuts at once who is at another Tentacle than that of the settings in force, or may not come by them. How many."""
+        gone = [front for front in self._fronts if front.tentacle != self.machine.tentacle or not self._takes(front.peer)]
         for front in gone:
             front.cut(Outcome.CUT, why)
         return len(gone)

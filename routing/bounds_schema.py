@@ -39,7 +39,8 @@ class LimitsSection(Section):
         int | None,
         values.count(10_000),
         about(
-            "Calls that wait at once for a connection to its Tentacle, for each octopus entry. The next one is closed before "
+            "Calls that wait at once for a connection to its Tentacle, for each octopus entry; for a polling Tentacle's, those "
+            "of all of them. The next one is closed before "
             "the call: outcome `queue-full`, metric `relay_machine_waiting`.",
             default=Limits().waiting,
         ),

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from certs.thumbprint import Thumbprint
 from routing.addresses import Address, overlap
 from routing.decide import Denied, judge, machine_at, machine_for
-from routing.explain_rules import ASK_FROM, Asked, Step, Verdict, elsewhere, judged
+from routing.explain_rules import ASK_FROM, Asked, Step, Verdict, elsewhere, judged, passed_through
 from routing.table import Limits, Machine, Octopus, OctopusLimits, Place, Places, RelayLimits, RelayTimeouts, Table, Timeouts
 from routing.units import show_duration, show_size
 
@@ -82,7 +82,11 @@ def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Id
             return Explanation("unknown", "", None, None, tuple(steps))
         return Explanation("denied", found.reason, None, None, tuple(steps))
     if machine.passthrough:
-        steps += _passed_through(machine)
+        by_rules, rule = passed_through(machine.rules, asked)
+        steps += [*_passed_through(machine), rule]
+        if by_rules != "allowed":
+            return Explanation(by_rules, "not-allowed" if by_rules == "denied" else "", machine, None, tuple(steps))
+        steps.append(Step("tentacle", f"the connection goes to https://{machine.tentacle}/", _place(machine, "tentacle")))
         return Explanation("allowed", "", machine, None, tuple(steps), tuple(settings(table, machine, None)))
     to_caller = identity(machine)
     steps.append(Step("identity", f"the caller sees {to_caller.text}", _place(machine, "identity")))
@@ -115,7 +119,6 @@ def _passed_through(machine: Machine) -> Iterator[Step]:
         "TLS is not opened: the caller sees the Tentacle's own certificate, and the Tentacle the caller's; each judges itself"
     )
     yield Step("passthrough", text, _place(machine, "passthrough"))
-    yield Step("tentacle", f"the connection goes to https://{machine.tentacle}/", _place(machine, "tentacle"))
 
 
 def _may_be_another(machine: Machine, caller: Shown) -> bool:

@@ -46,6 +46,20 @@ def judged(rules: Rules, octopus: str, asked: Asked) -> tuple[Verdict, list[Step
     return "allowed", list(_items(rules, octopus, asked))
 
 
+def passed_through(rules: Rules, asked: Asked) -> tuple[Verdict, Step]:
+    """Whether somebody may connect of whom only the address is known."""
+    if not rules.items:
+        return "allowed", Step("rules", "there are no allow rules: from everywhere")
+    place = rules.items[0].place
+    if asked.source is None:
+        if rules.takes("", None):
+            return "allowed", Step("rules", "allowed from everywhere", place)
+        return "unknown", Step("rules", f"allowed from {', '.join(map(_from, rules.items))} only: {ASK_FROM}", place)
+    if rules.takes("", asked.source):
+        return "allowed", Step("rules", f"allowed from {asked.source}", place)
+    return "denied", Step("rules", f"no item of allow is for {asked.source}: closed, and logged as not-allowed", place)
+
+
 def _call(rules: Rules, octopus: str, asked: Asked, service: str, method: str) -> tuple[Verdict, Step]:
     found = rules.permits(octopus, asked.source, service, method)
     if not isinstance(found, NotAllowed):

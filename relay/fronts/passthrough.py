@@ -108,6 +108,11 @@ class PassthroughFront:
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     @property
+    def peer(self) -> str:
+        """The caller's address."""
+        return self._passed.peer
+
+    @property
     def joined(self) -> bool:
         """Its connection to the Tentacle stands."""
         return self._splice is not None

@@ -1,5 +1,6 @@
 """A machine that is passed through, as operators have it: limits, drain, close, reload, and how it is."""
 
+import ipaddress
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from wires import Held
 
 from relay.reload import Changes
 from routing.addresses import Address
+from routing.rules import Rule, Rules
 from routing.table import Limits
 
 
@@ -301,3 +303,32 @@ async def test_a_machine_that_is_passed_through_from_now_on(site: PassthroughSit
     await site.send(caller, HELLO)
     assert await site.receive(await site.accepted(listener), len(HELLO)) == HELLO
     assert site.relay.metric("relay_passthrough_connections_total", machine="web01", outcome="ok") == 0
+
+
+# ---- rules ----------------------------------------------------------------------------------------------------------------
+
+
+def only_from(network: str) -> Rules:
+    return Rules((Rule(networks=(ipaddress.ip_network(network),)),))
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_that_no_item_is_for(site: PassthroughSite) -> None:
+    reload(site, rules=only_from("192.0.2.0/24"))
+    caller = await site.street.call(site.address, shakes=False)
+    assert await site.street.ended(caller) == FIN
+    assert caller.records == []
+    [refused] = site.relay.log("caller refused")
+    assert (refused["reason"], refused["detail"]) == ("not-allowed", "no item of allow is for 127.0.0.1")
+    assert site.service.totals().connections == 0
+    reload(site, rules=only_from("127.0.0.0/8"))
+    await goes_on(site, *await site.joined())
+
+
+@pytest.mark.parametrize("now", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_an_address_that_is_allowed_no_more(site: PassthroughSite, now: bool) -> None:
+    caller, tentacle = await site.joined()
+    changes = reload(site, now=now, rules=only_from("192.0.2.0/24"))
+    assert changes.closed == now
+    await (is_cut if now else goes_on)(site, caller, tentacle)

@@ -390,7 +390,7 @@ def test_a_machine_that_is_passed_through_is_open_to_whoever_comes():
     for caller in (None, Shown(Thumbprint.of(STRANGER))):
         found = explained(table(FOLDER, vault), AtMachine(vault), caller)
         assert (found.verdict, found.machine, found.octopus) == ("allowed", vault, None)
-        assert topics(found) == ["door", "passthrough", "tentacle"]
+        assert topics(found) == ["door", "passthrough", "rules", "tentacle"]
         assert found.steps[-1].text == "the connection goes to https://vault01.internal:10933/"
         own = [each.name for each in found.settings if not each.name.startswith("relay.")]
         assert own == ["limits.connections", "timeouts.connect"]

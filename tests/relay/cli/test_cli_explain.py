@@ -165,6 +165,22 @@ def test_a_machine_that_is_passed_through(config):
 
 
 @pytest.mark.parametrize(
+    ("source", "verdict", "code", "said"),
+    [
+        (("--from", "10.0.0.7"), "allowed.", 0, "allowed from 10.0.0.7"),
+        (("--from", "10.1.0.7"), "denied, not-allowed.", 1, "no item of allow is for 10.1.0.7: closed"),
+        ((), "unknown.", 1, "allowed from 10.0.0.0/24 only"),
+    ],
+)
+def test_from_where_a_machine_that_is_passed_through_is_reached(config, source, verdict, code, said):
+    vault = "tentacle: 'https://vault01.internal', port: 11009, passthrough: true, allow: {from: 10.0.0.0/24}"
+    config.write_text(TEXT + f"  - {{name: vault01, {vault}}}\n")
+    done = run(config, "vault01", *source)
+    assert (done.exit_code, done.stderr, verdicts(done)) == (code, "", [verdict])
+    assert said in done.stdout
+
+
+@pytest.mark.parametrize(
     ("target", "verdict", "said"),
     [
         ("web01.internal:10933", "allowed.", "the CONNECT door 10933: target web01.internal:10933 is machine web01"),
