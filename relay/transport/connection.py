@@ -15,7 +15,6 @@ import socket
 import struct
 import sys
 import termios
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import Final
@@ -80,7 +79,7 @@ class TLSConnection:
         self._writing = False
         self._watching = False  # paused: only the peer's close is asked for
         self._read_wants_write = False
-        self._unsent: deque[bytes | memoryview] = deque()
+        self._unsent: list[bytes | memoryview] = []  # an empty deque takes 0.6 KB of every leg
         self._drained: Callable[[], None] | None = None
         self._timer: Timer | None = None
         self._pump_to: Link | None = None
@@ -290,7 +289,7 @@ class TLSConnection:
                 self._unsent[0] = rest
                 self._loop.buffered -= len(first) - len(rest)
                 return
-            self._unsent.popleft()
+            del self._unsent[0]
             self._loop.buffered -= len(first)
         if self._state not in (_OPEN, _FLUSHING):
             return
