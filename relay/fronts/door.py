@@ -91,6 +91,7 @@ class Door:
         self._loop = loop
         self._house = house
         self._arrivals: dict[Arrival, _Visitor] = {}  # until their handshake begins
+        self._at_gate: dict[Arrival, Callable[[], None]] = {}  # those of them that wait for that
         self._listener = Listener(loop.reactor, sock, self._accepted, house.starved, loop.strangers)
         self.socket = sock
         self.asked = asked
@@ -147,7 +148,8 @@ class Door:
     def _await_hello(self, visitor: _Visitor) -> None:
         def arrived(hello: ClientHello) -> None:
             if self._find(arrival, hello) is not None:
-                self._loop.gate.enter(visitor.visit.source, lambda: self._begin(arrival, hello))
+                begin = self._at_gate[arrival] = lambda: self._begin(arrival, hello)
+                self._loop.gate.enter(visitor.visit.source, begin)
 
         def failed(why: str) -> None:
             del self._arrivals[arrival]
@@ -162,8 +164,7 @@ class Door:
 
     def _begin(self, arrival: Arrival, hello: ClientHello) -> None:
         """Its turn to shake hands has come."""
-        if arrival not in self._arrivals:  # closed by a drain, or by a limit, while it waited
-            return
+        del self._at_gate[arrival]
         route = self._find(arrival, hello)  # again: a reload may have come between
         if route is None:
             return
@@ -223,8 +224,12 @@ class Door:
 
     def _send_away(self, arrival: Arrival, why: SentAway) -> None:
         visitor = self._arrivals.pop(arrival)
-        if not arrival.stop():  # it waits for its handshake, and nobody else has the socket
+        begin = self._at_gate.pop(arrival, None)
+        if begin:
+            self._loop.gate.leave(visitor.visit.source, begin)
             visitor.sock.close()
+        else:
+            arrival.stop()
         visitor.visit.departed()
         self._refused(why.refusal, visitor.peer, why.detail)
 

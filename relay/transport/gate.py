@@ -42,14 +42,18 @@ class _Bucket:
 
 
 class Turns:
-    """The handshakes of one source: those that wait, and its pace. free: it has no pace of its own."""
+    """The handshakes of one source: those that wait, in order, and its pace. free: it has no pace of its own.
 
-    __slots__ = ("bucket", "free", "waiting")
+    queued: the gate knows of it.
+    """
+
+    __slots__ = ("bucket", "free", "queued", "waiting")
 
     def __init__(self) -> None:
         self.bucket = _Bucket()
         self.free = False
-        self.waiting: deque[Callable[[], None]] = deque()
+        self.queued = False
+        self.waiting: dict[Callable[[], None], None] = {}
 
 
 class HandshakeGate:
@@ -79,10 +83,11 @@ class HandshakeGate:
 
     def enter(self, turns: Turns, begin: Callable[[], None]) -> None:
         """Calls ``begin`` in a later turn of the reactor, in order of arrival among those of the same source."""
-        turns.waiting.append(begin)
+        turns.waiting[begin] = None
         self._waiting += 1
-        if len(turns.waiting) > 1:
+        if turns.queued:
             return
+        turns.queued = True
         self._ready.append(turns)
         if self._all_rest and self._call:
             self._call.cancel()
@@ -90,11 +95,14 @@ class HandshakeGate:
         if self._call is None:
             self._arm(0)
 
+    def leave(self, turns: Turns, begin: Callable[[], None]) -> None:
+        """It does not wait any more, and costs nobody a turn."""
+        if begin in turns.waiting:
+            del turns.waiting[begin]
+            self._waiting -= 1
+
     def stop(self) -> None:
-        for turns in [*self._ready, *(resting[-1] for resting in self._resting)]:
-            turns.waiting.clear()
-        self._ready.clear()
-        self._resting.clear()
+        self._forget_all()
         self._waiting = 0
         if self._call:
             self._call.cancel()
@@ -104,8 +112,18 @@ class HandshakeGate:
         self._all_rest = all_rest
         self._call = self._clock.callLater(seconds, self._next)
 
+    def _forget_all(self) -> None:
+        for turns in [*self._ready, *(resting[-1] for resting in self._resting)]:
+            turns.waiting.clear()
+            turns.queued = False
+        self._ready.clear()
+        self._resting.clear()
+
     def _next(self) -> None:
         self._call = None
+        if not self._waiting:  # all of them have left
+            self._forget_all()
+            return
         now = self._clock.seconds()
         wait = self._bucket.wait(now, self._per_second)
         if wait:
@@ -121,9 +139,12 @@ class HandshakeGate:
         turns.bucket.take()
         self.begun += 1
         self._waiting -= 1
-        begin = turns.waiting.popleft()
+        begin = next(iter(turns.waiting))
+        del turns.waiting[begin]
         if turns.waiting:
             self._ready.append(turns)
+        else:
+            turns.queued = False
         if self._waiting:
             self._arm(0)
         begin()
@@ -134,6 +155,9 @@ class HandshakeGate:
             self._ready.append(heappop(self._resting)[-1])
         while self._ready:
             turns = self._ready.popleft()
+            if not turns.waiting:
+                turns.queued = False
+                continue
             wait = turns.bucket.wait(now, self._per_source)
             if turns.free or not wait:
                 return turns

@@ -100,6 +100,7 @@ async def test_a_stranger_makes_room_whatever_it_waits_for(how: str) -> None:
     visit = step.house.admission.admit("192.0.2.9:1", 0.0)  # of a source that has none
     assert isinstance(visit, Visit)
     assert (step.refusals[before:], step.house.inside) == ([Refusal.STRANGERS], 1)
+    assert len(step.loop.gate) == 0
     if how == "silent":
         first.settimeout(5)
         assert first.recv(1) == b""

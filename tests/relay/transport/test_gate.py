@@ -233,3 +233,35 @@ def test_stopping_forgets_those_that_wait_and_those_that_rest() -> None:
     clock.advance(0)
     gate.stop()
     assert (len(gate), len(one.waiting), len(other.waiting), clock.getDelayedCalls()) == (0, 0, 0, [])
+
+
+def test_whoever_leaves_costs_nobody_a_turn() -> None:
+    clock, began = Clock(), []
+    gate, crowd, one = HandshakeGate(clock, 100, 1), Turns(), Turns()
+    waiting = [lambda number=number: began.append(number) for number in range(50)]
+    for begin in waiting:
+        gate.enter(crowd, begin)
+    clock.advance(0)
+    assert (began, len(gate)) == ([0], 49)
+    for begin in waiting[:-1]:
+        gate.leave(crowd, begin)
+    gate.enter(one, lambda: began.append("one"))
+    assert len(gate) == 2
+    clock.pump([0.01] * 3)
+    assert (began, gate.begun) == ([0, "one"], 2)
+    clock.pump([0.5] * 3)
+    assert (began, len(gate)) == ([0, "one", 49], 0)
+
+
+def test_when_all_have_left_nothing_is_waited_for_and_they_may_come_again() -> None:
+    clock, began = Clock(), []
+    gate, turns = HandshakeGate(clock, 100, 1), Turns()
+    for number in (1, 2):
+        gate.enter(turns, lambda number=number: began.append(number))
+    clock.advance(0)
+    gate.leave(turns, next(iter(turns.waiting)))
+    clock.pump([1] * 3)
+    assert (began, len(gate), clock.getDelayedCalls()) == ([1], 0, [])
+    gate.enter(turns, lambda: began.append(3))
+    clock.pump([1] * 2)
+    assert began == [1, 3]
