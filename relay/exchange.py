@@ -334,6 +334,11 @@ class Exchange:
 
     # ---- the relay --------------------------------------------------------------------------------------------------
 
+    @property
+    def replacing(self) -> bool:
+        """The caller was told that a back is ready, which is lost, and another one is acquired."""
+        return self._answered and self.state is _ACQUIRING
+
     def stop(self, outcome: Outcome = Outcome.STOPPED, detail: str = "the relay stops") -> None:
         """Ends it now."""
         self._end(_Gone.RELAY, outcome, detail)

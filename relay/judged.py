@@ -80,9 +80,14 @@ class JudgedExchange(Exchange):
             elif self._kept_size > KEPT:
                 self.stop(Outcome.CALLER_BROKE, f"no service and method within {KEPT} bytes of a request (wire.md 5.5)")
 
+    def regrant(self, grant: Grant) -> None:
+        """What the caller may do by other rules. A call that is judged already stays as it is."""
+        if not (self._allowed or self._denied):
+            self._grant = grant
+
     def _places_right(self, message: Message) -> bool:
         """Each data stream stands where this method has one. Of a call that is denied, none is ever looked at by a Tentacle."""
-        if not message.streams or not self._permitted(message.service, message.method):
+        if not message.streams or self._grant.everything or not self._permitted(message.service, message.method):
             return True
         call = compared(message.service, message.method)
         place, most = _STREAMS.get(call, ("", 0)) if call else ("", 0)

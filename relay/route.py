@@ -231,9 +231,9 @@ class Route:
         return closed
 
     def cut_untrusted(self, why: str) -> int:
-        """Closes at once whoever the settings in force do not trust: callers, and those in calls with a Tentacle. How many."""
+        """Closes at once what the settings in force do not allow: callers, their calls, and calls with a Tentacle. How many."""
         pinless = {holder for back in self._retired for holder in back.holders_without(self.machine.thumbprints)}
-        fronts = [front for front in self._fronts if not front.trusted or front.holds(pinless)]
+        fronts = [front for front in self._fronts if not front.trusted or front.disallowed or front.holds(pinless)]
         for front in fronts:
             front.cut(why)
         return len(fronts) + self._polls.cut_untrusted(why, pinless)

@@ -20,12 +20,12 @@ from relay.halibut.events import Line, Part, Unit
 from relay.halibut.limits import Limits
 from relay.halibut.roles import Role, State
 from relay.judged import JudgedExchange
-from relay.outcomes import NOT_TRUSTED_NOW, RELAY_DRAINS, Outcome, Refusal, SentAway
+from relay.outcomes import NOT_TRUSTED_NOW, RELAY_DRAINS, RULES_CHANGED, Outcome, Refusal, SentAway
 from relay.page import PAGE
 from relay.transport.errors import HandshakeError
 from relay.transport.interface import Link
 from routing.decide import Certificate, Denied, judge
-from routing.rules import Grant, Rules, host_of
+from routing.rules import Grant, NotAllowed, Rules, host_of
 from routing.table import Machine, Octopus
 
 
@@ -270,8 +270,9 @@ class ListeningFront:
             self._last = True
 
     def send_away(self, why: SentAway) -> None:
-        """It is a stranger, and makes room, at once."""
-        self._refuse(why.refusal, why.detail)
+        """It is a stranger, and makes room, at once. Where it was refused already, it only lingers."""
+        if not self._closed:
+            self._refuse(why.refusal, why.detail)
         self.link.abortConnection()
 
     def settle(self, stays: bool) -> None:
@@ -287,12 +288,32 @@ class ListeningFront:
                 return
             self._octopus = octopus
             self._grant = None
+            self._judge_anew(octopus)
         if stays:
             return
         if self._exchange or self._new:
             self._last = True
         else:
             self._close(Close.FIN)
+
+    def _judge_anew(self, octopus: Octopus) -> None:
+        """A call that is not judged yet goes by the rules in force. One that would never be, and waits for a Tentacle, ends."""
+        exchange = self._exchange
+        if isinstance(exchange, JudgedExchange):
+            exchange.regrant(self._granted(self._door.machine.rules, octopus))
+        elif exchange and exchange.state is ExchangeState.ACQUIRING and not exchange.replacing and self.disallowed:
+            exchange.stop(RULES_CHANGED.outcome, RULES_CHANGED.detail)
+
+    @property
+    def disallowed(self) -> bool:
+        """Its call is one that the rules in force deny, or may become one: it was begun before them, and nobody judges it."""
+        exchange, octopus = self._exchange, self._octopus
+        if octopus is None or exchange is None:
+            return False
+        grant, request = self._granted(self._door.machine.rules, octopus), exchange.call.request
+        if request:
+            return isinstance(grant.permits(request.service, request.method), NotAllowed)
+        return not (grant.everything or isinstance(exchange, JudgedExchange))
 
     def stop(self) -> None:
         """Closes it now, whatever it does."""

@@ -261,3 +261,36 @@ def test_a_caller_that_the_rules_of_a_reload_do_not_let_in_goes() -> None:
     assert not there.front.trusted
     there.front.settle(stays=True)
     assert there.link.ended == "fin"
+
+
+def test_a_call_that_is_not_judged_yet_goes_by_the_rules_of_a_reload() -> None:
+    there = Visit(rules=RULES).answered()
+    there.hears()
+    there.door.machine = replace(there.door.machine, rules=Rules((Rule(words=("IOtherService",)),)))
+    there.front.settle(stays=True)
+    there.says(ALLOWED)
+    assert error(*there.hears())
+    assert there.outcomes == [Outcome.DENIED]
+
+
+def test_rules_come_while_a_call_waits_for_its_tentacle() -> None:
+    there = Visit().identified()
+    there.door.machine = replace(there.door.machine, rules=RULES)
+    there.front.settle(stays=True)
+    assert (there.outcomes, there.link.ended) == ([Outcome.CUT], "fin")
+
+
+@pytest.mark.parametrize(
+    ("stage", "rules", "disallowed"),
+    [
+        (Visit.answered, RULES, True),
+        (Visit.answered, Rules(), False),
+        (Visit.in_call, RULES, True),  # it is StartScript
+        (Visit.in_call, Rules((Rule(words=("scripts",)),)), False),
+        (Visit.served, RULES, False),
+    ],
+)
+def test_what_the_rules_of_a_reload_would_deny_is_known(stage: Any, rules: Rules, disallowed: bool) -> None:
+    there = stage(Visit())
+    there.door.machine = replace(there.door.machine, rules=rules)
+    assert there.front.disallowed is disallowed
