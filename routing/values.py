@@ -217,7 +217,7 @@ def _one_or_several(kind: str, item: Reader) -> WithJsonSchema:
     return WithJsonSchema({"title": kind, "anyOf": [one, several]})
 
 
-_PATH_SCHEMA = {"type": "string", "pattern": "^[^~\\u0000-\\u001f\\u007f][^\\u0000-\\u001f\\u007f]*$", "maxLength": _MAX_PATH}
+_PATH_SCHEMA = text("[^~\\u0000-\\u001f\\u007f][^\\u0000-\\u001f\\u007f]*", "number", maxLength=_MAX_PATH)
 _NAME_READER = Reader(name, _NAME_REMEDY, "a name", text(_NAME_PATTERN, "number"))
 _PIN_READER = Reader(_thumbprint, ThumbprintError.remedy, "a thumbprint", text(_THUMBPRINT_PATTERN, "number"))
 _PATH_READER = Reader(path, _PATH_REMEDY, "a path", _PATH_SCHEMA)
@@ -302,7 +302,12 @@ ServerName = Annotated[
 ]
 OptionalContact = Annotated[
     str | None,
-    Reader(rule_values.contact, rule_values.CONTACT_REMEDY, "a line of text", text(rule_values.CONTACT_PATTERN, maxLength=200)),
+    Reader(
+        rule_values.contact,
+        rule_values.CONTACT_REMEDY,
+        "a line of text",
+        text(rule_values.CONTACT_PATTERN, "number", maxLength=200),
+    ),
 ]
 _WORD_READER = Reader(rule_values.word, rule_values.WORD_REMEDY, "a set, a service or a method", text(rule_values.WORD_PATTERN))
 WORD_SCHEMA: Final[dict[str, Any]] = {"title": _WORD_READER.kind, **_WORD_READER.schema}

@@ -81,13 +81,13 @@ def run(config: Path) -> None:
         reloader = Reloader(reactor, config, service, log, metrics)
         service.follow(outputs)
         service.follow(admin.open(service, reloader))
+        service.finished = reactor.stop
+        _Signals(reactor, service, reloader).install()  # before a door is open: whoever sees one may send a signal
         service.start()
     except (CertificateError, StartError) as error:
         admin.close()
         outputs.close()
         fail(str(error))
-    service.finished = reactor.stop
-    _Signals(reactor, service, reloader).install()
     log.info("running", machines=len(table.machines), config=str(config.absolute()))
     gc.freeze()  # what was made to start lives as long as the process: no collection need look at it again
     reactor.run(installSignalHandlers=False)

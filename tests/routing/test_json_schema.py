@@ -27,7 +27,7 @@ FULL = f"""\
 version: 1
 relay:
   name: 0815
-  state: state
+  state: 2026
   access_log: "-"
   log_level: debug
   limits: {{connections: 500, handshakes: "50"}}
