@@ -101,8 +101,10 @@ class Greeting:
 
     def stop(self, why: SentAway) -> None:
         """It goes now, with an answer if it has none."""
-        if not self._done and not self._answered:
-            self._answer(UNAVAILABLE.data, why.refusal, why.detail)
+        if not self._done:
+            self._take_what_came()
+            if not self._answered:
+                self._answer(UNAVAILABLE.data, why.refusal, why.detail)
         self._close()
 
     # ---- from the reactor -------------------------------------------------------------------------------------------
@@ -153,8 +155,7 @@ class Greeting:
             self._let_go()
             self._guest.tls()
             return
-        with contextlib.suppress(OSError):
-            self._socket.recv(_CHUNK)  # a close with unread bytes would be a reset
+        self._take_what_came()
         self._guest.refused(self._why.refusal, self._why.detail)
         self._answered = True
         self._close()
@@ -196,6 +197,11 @@ class Greeting:
             self._timer.cancel()
         self._timer = self._reactor.callLater(LINGER, self._close)
 
+    def _take_what_came(self) -> None:
+        """A close with unread bytes would be a reset, which takes an answer back that is still on its way."""
+        with contextlib.suppress(OSError):
+            self._socket.recv(_CHUNK)
+
     def _discard(self) -> None:
         data = self._socket.recv(_CHUNK)
         self._discarded += len(data)
@@ -228,7 +234,8 @@ class Porch:
     def __init__(self, reactor: Reactor, desk: Desk) -> None:
         self._reactor = reactor
         self._desk = desk
-        self._greetings: dict[Greeting, bool] = {}  # whether it has a place in the relay
+        self._greetings: set[Greeting] = set()
+        self._away: set[Greeting] = set()  # those of them who came when there was no place
 
     def __len__(self) -> int:
         return len(self._greetings)
@@ -240,15 +247,18 @@ class Porch:
     def turn_away(self, sock: socket.socket, guest: Guest, why: SentAway) -> None:
         """A caller who has none. Of too many of them at once, each gets an answer that will do."""
         greeting = self._add(sock, AWAY_WITHIN, guest, why)
-        if len(self) - sum(self._greetings.values()) > TURNED_AWAY:
+        self._away.add(greeting)
+        if len(self._away) > TURNED_AWAY:
             greeting.doRead()  # it may have said how it begins
             greeting.stop(why)
 
     def _add(self, sock: socket.socket, seconds: float, guest: Guest, why: SentAway | None = None) -> Greeting:
-        greeting = Greeting(
-            self._reactor, sock, seconds, self._desk, _Leaving(guest, lambda: self._greetings.pop(greeting)), why
-        )
-        self._greetings[greeting] = why is None
+        def leave() -> None:
+            self._greetings.discard(greeting)
+            self._away.discard(greeting)
+
+        greeting = Greeting(self._reactor, sock, seconds, self._desk, _Leaving(guest, leave), why)
+        self._greetings.add(greeting)
         return greeting
 
     def stop(self, why: SentAway) -> None:

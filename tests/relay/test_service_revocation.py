@@ -18,6 +18,7 @@ from tls_peer import FIN, RST
 from wires import Held
 
 from relay.halibut.lines import CLIENT_IDENTITY, NEXT, PREAMBLE, PROCEED, SERVER_IDENTITY
+from routing.rules import Rule, Rules
 from routing.table import Machine
 
 NO_LONGER_OCTOPUS = replace(OCTOPUS, thumbprints=(identity("new octopus").thumbprint,))
@@ -79,6 +80,22 @@ async def test_now_cuts_callers_that_are_not_trusted_any_more_within_the_turn(si
     assert await site.street.ended(caller) == FIN
     assert await site.street.ended(tentacle) == FIN
     assert site.relay.log("call failed") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_now_cuts_a_call_that_new_rules_deny(site: Site) -> None:
+    caller, tentacle = await in_call(site)
+    assert site.relay.reload(changed(site, rules=Rules((Rule(words=("capabilities",)),))), now=True).closed == 1
+    assert site.relay.calls() == ["cut"]
+    assert await site.street.ended(caller) == FIN
+    assert await site.street.ended(tentacle) == FIN
+
+
+@pytest_twisted.ensureDeferred
+async def test_now_leaves_a_call_that_new_rules_allow(site: Site) -> None:
+    caller, tentacle = await in_call(site)
+    assert site.relay.reload(changed(site, rules=Rules((Rule(words=("scripts",)),))), now=True).closed == 0
+    await ends_well(site, caller, tentacle)
 
 
 @pytest_twisted.ensureDeferred

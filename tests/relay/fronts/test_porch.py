@@ -363,7 +363,10 @@ async def test_a_stop_answers_whoever_is_here_at_once(corner: ConnectCorner) -> 
     visitors = [await corner.visitor(data) for data in (asking()[:-2], b"")]
     answered = await corner.visitor(b"GET / HTTP/1.1\r\n\r\n")
     await answered.answered()
+    visitors[1].sock.sendall(asking())  # nobody has read it when the relay stops
     corner.service.stop()
+    await corner.street.spin(lambda: visitors[1].look() and visitors[1].end)
+    assert visitors[1].sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0  # no reset came to take the answer back
     assert [await visitor.ended() for visitor in visitors] == [UNAVAILABLE.data] * 2
     assert await answered.ended() == PAGE.data
 
