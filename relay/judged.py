@@ -15,11 +15,12 @@ from typing import Final
 from relay.call import Call
 from relay.clock import Clock
 from relay.denial import denial
-from relay.exchange import Back, Caller, Close, Exchange, State
+from relay.exchange import Caller, Exchange, State
 from relay.halibut.error_reply import error_reply
 from relay.halibut.events import Part, Unit
 from relay.halibut.message import Kind, Message
 from relay.halibut.placed import ARGUMENT, FILES
+from relay.lease import Back, Close
 from relay.outcomes import Outcome
 from routing.rules import Grant, NotAllowed
 from routing.services import compared

@@ -11,10 +11,10 @@ from typing import Protocol
 from certs.identity import Identity
 from relay.backs.parked import ParkedBack
 from relay.call import Call
-from relay.exchange import Back, LeaseHolder
 from relay.faces import Faces
 from relay.fronts.dials import DialGate
 from relay.fronts.polling import LiveBack, PollingFront
+from relay.lease import Back, LeaseHolder
 from relay.load import NodePolls
 from relay.outcomes import NodeTrouble, Outcome
 from relay.transport.loop import Loop

@@ -15,9 +15,9 @@ from relay.backs.listening import ListeningBack
 from relay.backs.polling import PollingBack
 from relay.call import Call
 from relay.clock import Clock
-from relay.exchange import Back
 from relay.faces import Faces
 from relay.fronts.listening import ListeningFront
+from relay.lease import Back
 from relay.load import FailureKind, Load, NodePolls
 from relay.outcomes import MACHINE_DRAINS, NOISE, SERVED, TROUBLE, NodeTrouble, Outcome, Refusal, SentAway
 from relay.polls import House as PollsHouse

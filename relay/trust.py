@@ -18,8 +18,8 @@ from certs.contexts import client_context
 from certs.identity import Identity
 from relay.backs.connection import BackConnection, State
 from relay.clock import Reactor, Timer
-from relay.exchange import Close
 from relay.halibut.events import Part
+from relay.lease import Close
 from relay.outcomes import Outcome, Refusal
 from relay.transport.loop import Loop
 from routing.table import Machine, Table

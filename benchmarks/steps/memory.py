@@ -12,10 +12,10 @@ from relay.admission import Admission, Visit
 from relay.backs.listening import ListeningBack
 from relay.call import Call
 from relay.clock import Clock
-from relay.exchange import Back, Lease
 from relay.fronts.listening import ListeningFront
 from relay.halibut import lines
 from relay.halibut.events import Part
+from relay.lease import Back, Lease
 from relay.outcomes import Outcome, Refusal
 from relay.transport.interface import Link, Receiver
 from relay.transport.loop import Loop

@@ -10,13 +10,13 @@ from typing import Protocol
 from OpenSSL import SSL
 
 from certs.thumbprint import Thumbprint
-from relay.exchange import Close
 from relay.halibut.connection import Connection
 from relay.halibut.errors import RemoteProtocolError
 from relay.halibut.events import Line, Part, Unit
 from relay.halibut.limits import Limits
 from relay.halibut.roles import Role
 from relay.halibut.roles import State as Due
+from relay.lease import Close
 from relay.outcomes import DIAL_OUTCOMES, Outcome
 from relay.transport.connection import TLSConnection
 from relay.transport.dialler import Dial

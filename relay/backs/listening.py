@@ -18,8 +18,8 @@ from certs.thumbprint import Thumbprint
 from relay.backs.connection import BackConnection, State
 from relay.call import Call
 from relay.clock import Timer
-from relay.exchange import Close, LeaseHolder
 from relay.halibut.events import Part
+from relay.lease import Close, LeaseHolder
 from relay.outcomes import Outcome
 from relay.transport.connection import TLSConnection
 from relay.transport.loop import Loop

@@ -18,9 +18,9 @@ from typing import Final
 from relay.backoff import BackOff
 from relay.call import Call
 from relay.clock import Clock, Timer
-from relay.exchange import Back as AnyBack
-from relay.exchange import Close, Lease, LeaseHolder
 from relay.halibut.events import Part
+from relay.lease import Back as AnyBack
+from relay.lease import Close, Lease, LeaseHolder
 from relay.outcomes import Outcome
 from relay.transport.interface import Link
 

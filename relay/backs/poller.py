@@ -15,13 +15,13 @@ from typing import Final, Protocol
 
 from certs.thumbprint import Thumbprint
 from relay.clock import Clock
-from relay.exchange import Close
 from relay.halibut.connection import Connection
 from relay.halibut.errors import RemoteProtocolError
 from relay.halibut.events import Line, NotHalibut, Part, Unit
 from relay.halibut.limits import Limits
 from relay.halibut.roles import Role
 from relay.halibut.roles import State as Due
+from relay.lease import Close
 from relay.outcomes import Outcome, Refusal
 from relay.page import PAGE
 from relay.transport.errors import HandshakeError

@@ -20,9 +20,9 @@ from certs.thumbprint import Thumbprint
 from relay.backs.poller import PollerConnection, State
 from relay.call import Call
 from relay.clock import Clock, Timer
-from relay.exchange import Close, LeaseHolder
 from relay.halibut.events import Part
 from relay.halibut.limits import Limits
+from relay.lease import Close, LeaseHolder
 from relay.outcomes import Outcome, Refusal
 from relay.transport.interface import Link
 from routing.table import Machine

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from relay.call import Call
 from relay.clock import Clock
-from relay.exchange import Back, Close, Exchange, LeaseHolder
+from relay.exchange import Exchange
 from relay.exchange import State as ExchangeState
 from relay.halibut.connection import Connection
 from relay.halibut.errors import RemoteProtocolError
@@ -20,6 +20,7 @@ from relay.halibut.events import Line, Part, Unit
 from relay.halibut.limits import Limits
 from relay.halibut.roles import Role, State
 from relay.judged import JudgedExchange
+from relay.lease import Back, Close, LeaseHolder
 from relay.outcomes import NOT_TRUSTED_NOW, RELAY_DRAINS, RULES_CHANGED, Outcome, Refusal, SentAway
 from relay.page import PAGE
 from relay.transport.errors import HandshakeError

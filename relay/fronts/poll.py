@@ -18,7 +18,7 @@ from OpenSSL import SSL
 
 from certs.thumbprint import Thumbprint
 from relay.call import Call
-from relay.exchange import Back, Close, Exchange, LeaseHolder
+from relay.exchange import Exchange
 from relay.exchange import State as ExchangeState
 from relay.halibut.connection import Connection
 from relay.halibut.errors import RemoteProtocolError
@@ -28,6 +28,7 @@ from relay.halibut.message import Kind
 from relay.halibut.roles import Role
 from relay.halibut.roles import State as Due
 from relay.judged import JudgedExchange
+from relay.lease import Back, Close, LeaseHolder
 from relay.outcomes import NodeTrouble, Outcome
 from relay.transport.connection import TLSConnection
 from relay.transport.dialler import Dial

@@ -16,9 +16,9 @@ from OpenSSL import SSL
 from relay.backoff import BackOff
 from relay.call import Call
 from relay.clock import Timer
-from relay.exchange import Back
 from relay.fronts.dials import DialGate, Turn
 from relay.fronts.poll import Poll, State
+from relay.lease import Back
 from relay.load import NodePolls
 from relay.outcomes import NodeTrouble
 from relay.transport.loop import Loop

@@ -19,9 +19,9 @@ from relay.admin.causes import CAUSES
 from relay.call import Call
 from relay.clock import Reactor, Timer
 from relay.errors import StartError
-from relay.exchange import Back
 from relay.faces import proxy_of
 from relay.fronts.poll import Poll
+from relay.lease import Back
 from relay.outcomes import NodeTrouble
 from relay.probe.many import NotReadyError
 from relay.program import command

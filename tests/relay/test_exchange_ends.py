@@ -27,9 +27,10 @@ from exchange_scene import (
 )
 from fake_link import RST
 
-from relay.exchange import SILENCE, STALL, Close, State
+from relay.exchange import SILENCE, STALL, State
 from relay.halibut.events import Part, Unit
 from relay.halibut.message import Reference
+from relay.lease import Close
 from relay.outcomes import Outcome
 
 

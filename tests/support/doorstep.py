@@ -15,9 +15,9 @@ from tls_peer import TlsPeer, client_side
 from certs.contexts import server_context
 from relay.admission import Visit
 from relay.call import Call
-from relay.exchange import Back
 from relay.fronts.door import Door
 from relay.halibut.lines import CLIENT_IDENTITY, PREAMBLE
+from relay.lease import Back
 from relay.outcomes import RELAY_DRAINS, Outcome, Refusal, SentAway
 from relay.route import Route
 from relay.transport.listener import listening_socket

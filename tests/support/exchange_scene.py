@@ -7,9 +7,10 @@ from fake_link import FakeLink
 from twisted.internet.task import Clock
 
 from relay.call import Call
-from relay.exchange import Close, Exchange, LeaseHolder, State
+from relay.exchange import Exchange, State
 from relay.halibut.events import Part, Unit
 from relay.halibut.message import Kind, Message, Reference
+from relay.lease import Close, LeaseHolder
 from relay.outcomes import Outcome
 
 BEGAN = 100.0

@@ -22,10 +22,10 @@ from relay.backs.listening import ListeningBack
 from relay.backs.parked import ParkedBack
 from relay.backs.polling import PollingBack
 from relay.call import Call
-from relay.exchange import Back
 from relay.fronts.dials import DialGate
 from relay.fronts.door import Door
 from relay.fronts.polling import PollingFront
+from relay.lease import Back
 from relay.outcomes import NodeTrouble, Outcome, Refusal, SentAway
 from relay.peers.octopus import Octopus
 from relay.peers.poller import Poller

@@ -12,10 +12,10 @@ from twisted.internet.task import Clock
 
 from certs.thumbprint import Thumbprint
 from relay.backs.connection import BackConnection, State
-from relay.exchange import Close
 from relay.halibut.events import Part, Unit
 from relay.halibut.lines import CLIENT_IDENTITY, END, NEXT, PREAMBLE, PROCEED, SERVER_IDENTITY
 from relay.halibut.message import Kind, Message
+from relay.lease import Close
 from relay.outcomes import Outcome
 from relay.transport.errors import DialError, HandshakeError, PeerClosedError
 

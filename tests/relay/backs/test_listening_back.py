@@ -8,8 +8,8 @@ from pool import BACK_IDLE, CONNECT, ID, PROVE, READY, Pool
 from tables import STRANGER, TENTACLE
 
 from certs.thumbprint import Thumbprint
-from relay.exchange import Close
 from relay.halibut.lines import CLIENT_IDENTITY, END, NEXT, PREAMBLE, PROCEED
+from relay.lease import Close
 from relay.transport.errors import DialError, HandshakeError
 
 

@@ -9,10 +9,10 @@ from tables import STRANGER
 
 from relay.backs.parked import HELD, MOST_PAUSE, PARKED, Claim
 from relay.call import Call
-from relay.exchange import Close
 from relay.halibut.events import Part, Unit
 from relay.halibut.lines import NEXT, PROCEED
 from relay.halibut.message import Kind, Message
+from relay.lease import Close
 from relay.outcomes import Outcome
 from relay.transport.errors import DialError
 

@@ -14,10 +14,10 @@ from tables import STRANGER, machine
 from certs.thumbprint import Thumbprint
 from relay.backs.polling import KEEP_ALIVE, OVERDUE, TURN, PollingBack, PollingLease
 from relay.call import Call
-from relay.exchange import Close
 from relay.halibut.events import Part, Unit
 from relay.halibut.lines import END, NEXT, NULL_ENVELOPE, PREAMBLE, PROCEED, SERVER_IDENTITY
 from relay.halibut.message import Kind, Message
+from relay.lease import Close
 from relay.outcomes import Outcome, Refusal
 
 READY = 45.0
