@@ -34,6 +34,10 @@ class Operated:
     def _in_flight(self) -> int:
         return sum(route.in_flight for route in self._all_routes())
 
+    def _passed_through(self) -> int:
+        """Those of them that are connections of machines that are passed through."""
+        return sum(route.in_flight for route in self._all_routes() if route.machine.passthrough)
+
     def _back_connections(self) -> int:
         return sum(route.back_connections for route in self._all_routes())
 

@@ -310,7 +310,12 @@ class RelayService(Operated):
     async def drain(self) -> None:
         """Lets the calls in flight end, for as long as ``relay.timeouts.drain`` says; new ones find the doors closed."""
         self.draining = True
-        self._log.info("draining", exchanges=self._in_flight(), connections=self.admission.connections)
+        self._log.info(
+            "draining",
+            exchanges=self._in_flight(),
+            connections=self.admission.connections,
+            passed_through=self._passed_through(),
+        )
         if self._doors:
             self._doors.stop()
         for route in self._all_routes():

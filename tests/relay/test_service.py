@@ -344,7 +344,7 @@ async def test_a_drain_closes_what_is_idle_and_waits_for_what_is_busy(site: Site
     await site.hears(pooled, REQUEST)
     over = await site.drained()
     [line] = site.relay.log("draining")
-    assert (line["exchanges"], line["connections"]) == (1, 2)
+    assert (line["exchanges"], line["connections"], line["passed_through"]) == (1, 2, 0)
     assert await site.street.ended(idle) == FIN
     await site.changes.until(lambda: other.end)
     assert other.data == END
