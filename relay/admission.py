@@ -1,7 +1,8 @@
 """Who may come in, and how much everybody may have at once.
 
-A caller is a stranger until it has said who it is. Strangers are bounded in all, and by source address, so that whoever is
-identified has the rest: its connections are bounded by its machine and its Octopus, and so are its exchanges.
+A caller is a stranger until it has said who it is, or, passed through, has answered its Tentacle. Strangers are bounded in
+all, and by source address, so that whoever is identified has the rest: its connections are bounded by its machine and its
+Octopus, and so are its exchanges.
 
 Rules:
 1. Where strangers fill the relay, the next caller takes the place of the oldest stranger of the source that has most of them,
@@ -69,7 +70,8 @@ class Visit:
         self.stays()
 
     def bounded(self) -> None:
-        """Nobody will know who it is: it is passed through, and its machine bounds how many are. Its source stays as it is."""
+        """Nobody will know who it is: it is passed through, has answered its Tentacle, and counts for its machine from now on.
+        Its source stays as it is."""
         self._admission.no_stranger(self)
 
     def departed(self) -> None:

@@ -28,7 +28,7 @@ class Outcome(Word):
     WRONG_CERTIFICATE = "wrong-certificate"  # what it showed has no pin
     NOT_TRUSTED = "not-trusted"  # it closed before MX-SERVER: it does not trust the relay, or is stopping
     QUEUE_TIMEOUT = "queue-timeout"  # every connection to the Tentacle was busy for all of `ready`
-    READY_TIMEOUT = "ready-timeout"  # it was not ready within `ready`
+    READY_TIMEOUT = "ready-timeout"  # it was not ready within `ready`; passed through, it sent nothing within `identify`
     NO_POLLER = "no-poller"  # the Tentacle polls the relay, and did not within `ready`
     QUEUE_FULL = "queue-full"  # `limits.waiting` calls wait already for this Tentacle
     EXCHANGES = "exchanges"  # relay.limits.exchanges are under way
@@ -36,7 +36,8 @@ class Outcome(Word):
     BUFFERED = "buffered"  # relay.limits.buffered bytes wait for slow peers
     DESCRIPTORS = "descriptors"  # the relay has no file descriptor left
     CALLER_LEFT = "caller-left"  # the caller closed before it sent a request
-    CALLER_SILENT = "caller-silent"  # the Tentacle was ready, and no request came within `front_idle`
+    # The Tentacle was ready, and no request came within `front_idle`; passed through, no answer within `identify`.
+    CALLER_SILENT = "caller-silent"
 
     # The request has begun. Octopus sees the connection close, and may not assume that nothing ran.
     CANCELLED = "cancelled"  # the caller closed: that is how Octopus cancels
@@ -46,7 +47,7 @@ class Outcome(Word):
     SILENT = "silent"  # nothing moved for 11 minutes
     STALLED = "stalled"  # the Tentacle closed, and the caller did not take what it had left
     STOPPED = "stopped"  # the relay was stopped, and the drain time was over
-    CUT = "cut"  # an operator ended it: drain of its machine, close, reload --now
+    CUT = "cut"  # an operator ended it: drain of its machine, close, reload --now; passed through, also to make room
 
 
 # By the reason of a relay.transport.errors.DialError, of a dial to a Tentacle.
@@ -73,7 +74,8 @@ class Refusal(Word):
     CALLERS = "callers"  # `limits.callers` of the machine are open
     OCTOPUS_CALLERS = "octopus-callers"  # `limits.callers` of its octopus entry are
     NOT_TLS = "not-tls"
-    MACHINE_CONNECTIONS = "machine-connections"  # `limits.connections` of a machine that is passed through are open
+    # `limits.connections` of a machine that is passed through are open: it was turned away, or, a stranger, made room.
+    MACHINE_CONNECTIONS = "machine-connections"
     HELLO_TIMEOUT = "hello-timeout"  # no ClientHello within relay.timeouts.client_hello
     LEFT_EARLY = "left-early"  # closed before its ClientHello
     TLS = "tls"  # the handshake failed
@@ -137,4 +139,5 @@ DOOR_CLOSES: Final = SentAway(Refusal.DRAINING, "a reload has closed the door")
 MACHINE_GONE: Final = SentAway(Refusal.DRAINING, "a reload has removed the machine")
 MACHINE_DRAINS: Final = SentAway(Refusal.MACHINE_DRAINED, "the machine is drained")
 NOT_TRUSTED_NOW: Final = SentAway(Refusal.UNTRUSTED, "a reload has taken its thumbprint away")
+NOT_ALLOWED_NOW: Final = SentAway(Refusal.NOT_ALLOWED, "a reload has changed the rules: no item of allow is for its address")
 RULES_CHANGED: Final = SentAway(Refusal.NOT_ALLOWED, "a reload has changed what it may call, before its call had come")

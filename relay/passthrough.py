@@ -2,18 +2,22 @@
 
 What goes on inside is between the two: the relay knows neither calls nor their ends. So where callers have to go, nobody can
 be let finish: whoever is still there when the time for that is over (relay.timeouts.drain) is cut.
+
+Where limits.connections are open, strangers among them make room as they do in the whole relay (admission.py): or a few
+ClientHellos would close the machine.
 """
 
 import socket
 import time
+from collections import Counter
 from typing import Final, Protocol
 
-from relay.admission import Visit
-from relay.clock import Clock, Timer
+from relay.admission import Source, Visit
+from relay.clock import Clock
 from relay.faces import Faces
 from relay.fronts.passthrough import PassthroughFront, close_unread
 from relay.load import Load, NodePolls
-from relay.outcomes import MACHINE_DRAINS, NOISE, SERVED, TROUBLE, Outcome, Refusal, SentAway
+from relay.outcomes import MACHINE_DRAINS, NOISE, NOT_ALLOWED_NOW, SERVED, TROUBLE, Outcome, Refusal, SentAway
 from relay.passed import Passed
 from relay.route import Failure
 from relay.transport.loop import Loop
@@ -43,9 +47,8 @@ class PassthroughRoute:
     def __init__(self, loop: Loop, machine: Machine, house: House) -> None:
         self._loop = loop
         self._house = house
-        self._fronts: set[PassthroughFront] = set()
+        self._fronts: dict[PassthroughFront, None] = {}  # in the order in which they came
         self._served_at = 0.0  # the reactor's clock
-        self._timer: Timer | None = None  # of a drain
         self.clock: Clock = loop.reactor
         self.machine = machine
         self.last_failure: Failure | None = None
@@ -60,16 +63,32 @@ class PassthroughRoute:
     def enter(self, sock: socket.socket, visit: Visit) -> None:
         """A caller whose ClientHello waits in the socket. Both belong to the route from now on."""
         most, rules = self.machine.limits.connections, self.machine.rules
-        if len(self._fronts) >= most:
-            detail = f"{most} connections to its Tentacle are open (limits.connections)"
-            self._turn_away(sock, visit, Refusal.MACHINE_CONNECTIONS, detail)
-        elif not self._takes(visit.peer):
+        if not self._takes(visit.peer):
             detail = f"no item of allow is for {host_of(visit.peer)}{rules.where}"
             self._turn_away(sock, visit, Refusal.NOT_ALLOWED, detail)
+        elif len(self._fronts) >= most and not self._make_room(visit.source):
+            detail = f"{most} connections to its Tentacle are open (limits.connections)"
+            self._turn_away(sock, visit, Refusal.MACHINE_CONNECTIONS, detail)
         else:
             front = PassthroughFront(self._loop, self, sock, visit)
-            self._fronts.add(front)
-            front.start()
+            self._fronts[front] = None
+            try:
+                front.start()
+            except Exception as error:
+                front.failed(error)
+                raise
+
+    def _make_room(self, newcomer: Source) -> bool:
+        """Sends away the oldest stranger of the source that has most of them here, if that has more than the newcomer's."""
+        strangers = [front for front in self._fronts if front.stranger and not front.source.free]
+        count = Counter(front.source for front in strangers)
+        most = max(count.values(), default=0)
+        if most <= count[newcomer]:
+            return False
+        front = next(front for front in strangers if count[front.source] == most)
+        detail = f"it made room: {most} callers of {front.source.name} had not answered the Tentacle, the most of the machine"
+        front.send_away(SentAway(Refusal.MACHINE_CONNECTIONS, detail))
+        return True
 
     def _takes(self, peer: str) -> bool:
         return self.machine.rules.takes("", host_of(peer))
@@ -80,9 +99,7 @@ class PassthroughRoute:
         self.refused(refusal, visit.peer, detail)
 
     def ended(self, front: PassthroughFront, passed: Passed) -> None:
-        self._fronts.discard(front)
-        if not self._fronts:
-            self._cancel_timer()
+        self._fronts.pop(front, None)
         if passed.outcome in SERVED:
             self._served_at = passed.ended
         else:
@@ -154,10 +171,25 @@ class PassthroughRoute:
     def change(self, machine: Machine, faces_before: Faces, cut: str = "") -> int:
         """Serves whoever comes by these settings from now on.
 
-        cut: why to cut at once whom they do not allow; if empty, those go on. How many were cut.
+        cut: why to cut at once whom they do not allow. If it is empty, they have relay.timeouts.drain to end by themselves;
+        strangers go at once, for no call is theirs yet. How many were cut.
         """
         self.machine = machine
-        return self.cut_untrusted(cut) if cut else 0
+        closed = self.cut_untrusted(cut) if cut else 0
+        self._judge_anew()
+        return closed
+
+    def _judge_anew(self) -> None:
+        """Whoever may not come by the rules in force has to go, and nobody else because of them."""
+        refused = [front for front in self._fronts if not self._takes(front.peer)]
+        for front in refused:
+            if front.stranger:
+                front.send_away(NOT_ALLOWED_NOW)
+            else:
+                front.leave_after(self._house.timeouts.drain, NOT_ALLOWED_NOW)
+        if not self.barred:
+            for front in self._fronts.keys() - set(refused):
+                front.stay()
 
     def cut_untrusted(self, why: str) -> int:
         """Cuts at once who is at another Tentacle than that of the settings in force, or may not come by them. How many."""
@@ -171,19 +203,18 @@ class PassthroughRoute:
     def drain(self, why: SentAway) -> None:
         """Sends away whoever comes, and whose Tentacle is still dialled. The others are cut after relay.timeouts.drain."""
         self.barred = why
-        for front in [front for front in self._fronts if not front.joined]:
-            front.cut(why.outcome, why.detail)
-        if self._fronts and self._timer is None:
-            self._timer = self._loop.reactor.callLater(self._house.timeouts.drain, self._drained_long_enough, why)
-
-    def _drained_long_enough(self, why: SentAway) -> None:
-        self._timer = None
-        self._cut_all(why.outcome, why.detail)
+        for front in list(self._fronts):
+            if front.joined:
+                front.leave_after(self._house.timeouts.drain, why)
+            else:
+                front.cut(why.outcome, why.detail)
 
     def resume(self) -> None:
         """Lets callers in again."""
         self.barred = None
-        self._cancel_timer()
+        for front in self._fronts:
+            front.stay()
+        self._judge_anew()
 
     @property
     def drained(self) -> bool:
@@ -203,7 +234,9 @@ class PassthroughRoute:
     # ---- time, and the end ------------------------------------------------------------------------------------------
 
     def check(self, now: float, identify: float) -> None:
-        """There is nothing of ours that could take too long."""
+        """Looks for strangers that take too long; to be called now and then."""
+        for front in list(self._fronts):
+            front.check(now, identify)
 
     @property
     def empty(self) -> bool:
@@ -212,10 +245,4 @@ class PassthroughRoute:
 
     def stop(self) -> None:
         """Everybody goes now."""
-        self._cancel_timer()
         self._cut_all(Outcome.STOPPED, "the relay has stopped")
-
-    def _cancel_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer:
-            timer.cancel()

@@ -4,8 +4,11 @@ Rules:
 1. The Tentacle is dialled when the caller's ClientHello is there. Whatever is no TLS does not come this far (fronts/door.py).
 2. Where there is no connection to be had, the caller is closed before a ServerHello, and reset where the Tentacle's host has
    refused: the relay has accepted already, and this is as near as it comes to what a direct caller sees (wire.md 11.1).
-3. Then everything passes, closes and resets as well (transport/splice.py). No time limit of ours is in between: peers have
-   their own, and a host that is gone is noticed by keep-alive after 65 s (wire.md 1.9).
+3. Then everything passes, closes and resets as well (transport/splice.py).
+4. A caller is a stranger until it has answered the Tentacle's first bytes, as everybody does who gets through a handshake: it
+   has relay.timeouts.identify for that, and may have to make room. More than that the relay cannot know of it.
+5. Behind that, no time limit of ours is in between: peers have their own, and a host that is gone is noticed by keep-alive
+   after 65 s (wire.md 1.9).
 """
 
 import contextlib
@@ -13,9 +16,9 @@ import socket
 import struct
 from typing import Final, Protocol
 
-from relay.admission import Visit
-from relay.clock import Clock
-from relay.outcomes import DIAL_OUTCOMES, Outcome
+from relay.admission import Source, Visit
+from relay.clock import Clock, Timer
+from relay.outcomes import DIAL_OUTCOMES, Outcome, Refusal, SentAway
 from relay.passed import Passed
 from relay.transport.clienthello import LARGEST
 from relay.transport.dialler import TcpDial
@@ -39,12 +42,15 @@ class Door(Protocol):
     def clock(self) -> Clock:
         """The reactor's."""
 
+    def refused(self, refusal: Refusal, peer: str, detail: str) -> None:
+        """A caller was sent away while it was a stranger."""
+
     def ended(self, front: "PassthroughFront", passed: Passed) -> None:
         """It is over, and holds nothing any more."""
 
 
 class PassthroughFront:
-    """One caller, and its connection to the Tentacle. tentacle: where that was dialled."""
+    """One caller, and its connection to the Tentacle. tentacle: where that was dialled; stranger: see rule 4."""
 
     def __init__(self, loop: Loop, door: Door, sock: socket.socket, visit: Visit) -> None:
         """sock: the caller's, prepared. It and the visit belong to the front from now on."""
@@ -55,15 +61,18 @@ class PassthroughFront:
         self._splice: Splice | None = None
         self._passed = Passed(door.machine.name, _own_address(sock), visit.peer, visit.opened)
         self._visit = visit
-        visit.leave = lambda why: self.cut(why.outcome, why.detail)
+        visit.leave = self.send_away
         self._dial: TcpDial | None = None
+        self._leaving: Timer | None = None
+        self._ended = False
+        self.stranger = True
         tentacle = door.machine.tentacle
         assert tentacle, "a polling Tentacle is not dialled"
         self.tentacle: Address = tentacle
 
     def start(self) -> None:
         """Dials the Tentacle."""
-        self._loop.poller.ask(self._fileno, self, CLOSED)
+        self._loop.strangers.ask(self._fileno, self, CLOSED)
         seconds = self._door.machine.timeouts.connect
         self._dial = TcpDial(self._loop, self.tentacle.host, self.tentacle.port, seconds, self._stands, self._dial_failed)
 
@@ -87,7 +96,13 @@ class PassthroughFront:
     def _stands(self, sock: socket.socket) -> None:
         self._dial = None
         self._passed.ready = self._door.clock.seconds()
-        self._splice = Splice(self._loop, self._socket, sock, self._over)
+        try:
+            self._splice = Splice(self._loop, self._socket, sock, self._over, self._met)
+        except OSError as error:  # it has closed both
+            self._end(Outcome.DESCRIPTORS, error.strerror or str(error))
+
+    def _met(self) -> None:
+        self.stranger = False
         self._visit.bounded()
 
     def _dial_failed(self, error: Exception) -> None:
@@ -96,10 +111,12 @@ class PassthroughFront:
 
     def _give_up(self, outcome: Outcome, detail: str, reset: bool) -> None:
         """There is no connection to the Tentacle, and the caller has not got a byte."""
+        if self._ended:
+            return
         if self._dial:
             self._dial.cancel()
             self._dial = None
-        self._loop.poller.ask(self._fileno, self, 0)
+        self._loop.strangers.ask(self._fileno, self, 0)
         if reset:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         close_unread(self._socket)
@@ -111,6 +128,11 @@ class PassthroughFront:
     def peer(self) -> str:
         """The caller's address."""
         return self._passed.peer
+
+    @property
+    def source(self) -> Source:
+        """Where it comes from."""
+        return self._visit.source
 
     @property
     def joined(self) -> bool:
@@ -130,6 +152,35 @@ class PassthroughFront:
         else:
             self._give_up(outcome, detail, reset=False)
 
+    def send_away(self, why: SentAway) -> None:
+        """The same of a stranger, which counts as refused, as at every other door."""
+        try:
+            self.cut(why.outcome, why.detail)
+        finally:
+            self._door.refused(why.refusal, self.peer, why.detail)
+
+    def check(self, now: float, identify: float) -> None:
+        """Sends it away where it has been a stranger for too long; to be called now and then. identify: seconds."""
+        splice = self._splice
+        if splice is None or not self.stranger or now - self._passed.ready <= identify:
+            return
+        if splice.far.heard:
+            outcome, who = Outcome.CALLER_SILENT, "the caller did not answer the Tentacle"
+        else:
+            outcome, who = Outcome.READY_TIMEOUT, "the Tentacle sent nothing"
+        self.send_away(SentAway(Refusal.IDENTIFY_TIMEOUT, f"{who} within {identify:.0f} s", outcome))
+
+    def leave_after(self, seconds: float, why: SentAway) -> None:
+        """It may end by itself for so long, and is cut then. Where it has to leave already, that holds."""
+        if self._leaving is None and not self._ended:
+            self._leaving = self._loop.reactor.callLater(seconds, self.cut, why.outcome, why.detail)
+
+    def stay(self) -> None:
+        """It need not leave any more."""
+        timer, self._leaving = self._leaving, None
+        if timer and timer.active():
+            timer.cancel()
+
     def _over(self, end: End) -> None:
         splice = self._splice
         assert splice
@@ -147,13 +198,19 @@ class PassthroughFront:
             self._end(Outcome.OK if splice.near.closing else Outcome.TENTACLE_GONE, f"the Tentacle's side: {end.detail}")
 
     def _end(self, outcome: Outcome, detail: str) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self.stay()
         passed, splice = self._passed, self._splice
         if splice:
             passed.request_bytes, passed.reply_bytes = splice.near.passed, splice.far.passed
             passed.replied = splice.far.heard
         passed.outcome, passed.detail, passed.ended = outcome, detail, self._door.clock.seconds()
-        self._door.ended(self, passed)
-        self._visit.departed()
+        try:
+            self._door.ended(self, passed)
+        finally:  # whatever a log does, nobody's place is lost
+            self._visit.departed()
 
 
 def close_unread(sock: socket.socket) -> None:

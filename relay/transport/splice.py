@@ -7,8 +7,10 @@ Rules:
 3. A close is noticed on a leg that is not read, too. From then on what that leg has left must move: where nothing does for
    STALL seconds, both are reset (design, rule 5).
 4. A direction has a pipe only while bytes are in it, so a connection that is idle has two descriptors.
+5. Until near has answered what came from far, both are polled among strangers (loop.py).
 """
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -52,24 +54,55 @@ class End:
 class Splice:
     """near, far: connected and prepared sockets; they belong to it from now on.
 
-    over: called once, when both are closed, but not by reset().
+    over: called once, when both are closed, but not by reset(). met: called once, when near has answered: when it has sent
+    something behind far's first bytes, beside what waited in it at the start.
     """
 
-    def __init__(self, loop: Loop, near: socket.socket, far: socket.socket, over: Callable[[End], None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        near: socket.socket,
+        far: socket.socket,
+        over: Callable[[End], None],
+        met: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Raises OSError where the system polls no more sockets; then both are reset."""
         self.loop = loop
         self._over = over
+        self._met = met
         self._timer: Timer | None = None
         self._ended = False
+        self._opening = _queued(near, termios.FIONREAD)
         self.near = Leg(self, near)
         self.far = Leg(self, far)
         self.near.other, self.far.other = self.far, self.near
+        self.far.taken = self._spoken
         loop.pipes.enter()
-        for leg in self._legs:
-            leg.ask()
+        try:
+            for leg in self._legs:
+                leg.ask()
+        except OSError:
+            self.reset()
+            raise
 
     @property
     def _legs(self) -> tuple["Leg", "Leg"]:
         return self.near, self.far
+
+    def _spoken(self) -> None:
+        """Near has far's first bytes. What it sends from now on is an answer, and what it has sent is none."""
+        if not self.far.passed:
+            return
+        self.far.taken = None
+        self._opening = max(self._opening, self.near.passed)
+        self.near.taken = self._answered
+
+    def _answered(self) -> None:
+        if self.near.passed > self._opening:
+            self.near.taken = None
+            for leg in self._legs:
+                leg.settle()
+            self._met()
 
     def reset(self) -> None:
         """Resets both, without calling back."""
@@ -87,9 +120,11 @@ class Splice:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        for leg in self._legs:
-            leg.close(reset)
-        self.loop.pipes.leave()
+        try:
+            self.near.close(reset)
+        finally:
+            self.far.close(reset)
+            self.loop.pipes.leave()
 
     def watch(self) -> None:
         """From a leg that has closed: what it has left must move from now on."""
@@ -113,7 +148,8 @@ class Leg:
     """One socket, and what has come from it.
 
     closing: it has sent FIN, whether that was passed on already or not. passed: bytes that the other leg has taken.
-    heard: when its first byte came (the reactor's clock); 0 where none did.
+    heard: when its first byte came (the reactor's clock); 0 where none did. taken: called when the other
+    may have taken some.
     """
 
     other: "Leg"
@@ -121,31 +157,40 @@ class Leg:
     def __init__(self, splice: Splice, sock: socket.socket) -> None:
         self._splice = splice
         self._loop = splice.loop
+        self._poller = splice.loop.strangers
         self._socket = sock
         self._fileno = sock.fileno()
         self._pipe: Pipe | None = None
         self._waiting = 0  # bytes in the pipe
         self._finished = False  # its FIN is passed on
         self._asked = 0
+        self._hung = False  # both of its directions are shut, which every poll says, whatever is asked for
         self.closing = False
         self.passed = 0
         self.heard = 0.0
+        self.taken: Callable[[], None] | None = None
 
     # ---- the poller's side ------------------------------------------------------------------------------------------
 
     def ask(self) -> None:
         """Asks the poller for what matters now."""
-        unread = FAILED if self.closing else CLOSED
+        unread = 0 if self._hung else FAILED if self.closing else CLOSED
         events = unread if self._waiting or self._finished else READ
         if self.other._waiting:
             events |= WRITE
         if events != self._asked:
             self._asked = events
-            self._loop.poller.ask(self._fileno, self, events)
+            self._poller.ask(self._fileno, self, events)
+
+    def settle(self) -> None:
+        """From now on it has its turns among those who are no strangers."""
+        self._poller.ask(self._fileno, self, 0)
+        self._poller, self._asked = self._loop.poller, 0
+        self.ask()
 
     def readable(self) -> None:
-        if self._waiting or self._finished:  # it was not to be read: it has failed
-            self._broken()
+        if self._waiting or self._finished:
+            self._ended_unread()
             return
         try:
             pipe = self._pipe = self._loop.pipes.take()
@@ -154,7 +199,7 @@ class Leg:
             return
         for _ in range(ROUNDS):
             try:
-                count = os.splice(self._fileno, pipe.writer, PIPE, flags=_FLAGS)
+                count = self._fill(pipe)
             except BlockingIOError:
                 break
             except OSError as error:
@@ -163,9 +208,6 @@ class Leg:
             if not count:
                 self._finish()
                 return
-            if not self.heard:
-                self.heard = self._loop.reactor.seconds()
-            self._waiting = count
             if not self._push(pipe):
                 return
         self._give_back()
@@ -182,6 +224,19 @@ class Leg:
         if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._splice.end(How.BROKEN, self, "reset")
             return
+        self._close_comes()
+
+    def _ended_unread(self) -> None:
+        """It was not to be read. It has failed, or its close has met the other's FIN; then its bytes go on to the other."""
+        error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error or self._finished:
+            self._lost(OSError(error, ""))
+            return
+        self._hung = True
+        self._close_comes()
+
+    def _close_comes(self) -> None:
+        """It has closed, behind bytes that still wait."""
         self.closing = True
         self.ask()
         self._splice.watch()
@@ -191,21 +246,48 @@ class Leg:
 
     # ---- moving -----------------------------------------------------------------------------------------------------
 
+    def _fill(self, pipe: Pipe) -> int:
+        """Reads into a pipe that is empty: how many bytes; 0 where its FIN has come. Raises OSError."""
+        count = self._waiting = os.splice(self._fileno, pipe.writer, PIPE, flags=_FLAGS)
+        if count and not self.heard:
+            self.heard = self._loop.reactor.seconds()
+        return count
+
     def _push(self, pipe: Pipe) -> bool:
         """Writes what is in the pipe; whether all of it could be. Otherwise the rest goes when the other leg is writable."""
         while self._waiting:
             try:
                 sent = os.splice(pipe.reader, self.other._fileno, self._waiting, flags=_FLAGS)
             except BlockingIOError:
+                if self.taken:
+                    self.taken()
                 self.ask()
                 self.other.ask()
                 return False
             except OSError as error:
+                self.other._pass_rest()
                 self.other._lost(error)
                 return False
             self._waiting -= sent
             self.passed += sent
+        if self.taken:
+            self.taken()
         return True
+
+    def _pass_rest(self) -> None:
+        """It was reset, and what came before is for the other: that may be the alert which says why."""
+        if self._waiting or self._finished:
+            return
+        with contextlib.suppress(OSError):  # there is no more, the reset comes, or the other takes no more
+            pipe = self._pipe = self._loop.pipes.take()
+            for _ in range(ROUNDS):
+                left = self._fill(pipe)
+                if not left:
+                    return
+                while left:
+                    sent = os.splice(pipe.reader, self.other._fileno, left, flags=_FLAGS)
+                    left = self._waiting = left - sent
+                    self.passed += sent
 
     def _give_back(self) -> None:
         pipe, self._pipe = self._pipe, None
@@ -235,22 +317,21 @@ class Leg:
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
-    def _broken(self) -> None:
-        self._lost(OSError(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), ""))
-
     def _lost(self, error: OSError) -> None:
         text = "reset" if isinstance(error, ConnectionError) or not error.errno else os.strerror(error.errno)
         self._splice.end(How.BROKEN, self, text)
 
     def close(self, reset: bool) -> None:
         """Closes it; FIN was passed on already where it is not a reset. What was written, the kernel goes on to deliver."""
-        self._loop.poller.ask(self._fileno, self, 0)
-        self._give_back()
-        if reset:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        else:  # for as long as the rule says, and not the minutes of the kernel's own choice
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL * 1000))
-        self._socket.close()
+        try:
+            self._poller.ask(self._fileno, self, 0)
+            self._give_back()
+            if reset:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            else:  # for as long as the rule says, and not the minutes of the kernel's own choice
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL * 1000))
+        finally:
+            self._socket.close()
 
 
 def _queued(sock: socket.socket, request: int) -> int:

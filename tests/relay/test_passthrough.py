@@ -115,6 +115,34 @@ async def test_one_caller_more_than_the_limit(site: PassthroughSite) -> None:
     await site.joined()
 
 
+@pytest_twisted.ensureDeferred
+async def test_strangers_who_take_the_machines_places_make_room(site: PassthroughSite) -> None:
+    """Or a few ClientHellos would close it."""
+    reload(site, limits=Limits(connections=3))
+    ours = await site.met("127.0.0.2")
+    crowd = [await site.joined("127.0.0.3") for _ in range(2)]
+    more = site.caller(source="127.0.0.3")
+    assert await site.end(more) == "fin"
+    assert site.relay.access() == [], "it had no more than its own"
+    newcomer = await site.met("127.0.0.2")
+    assert [await site.end(sock) for sock in crowd[0]] == ["rst", "rst"], "the oldest"
+    line = await site.line()
+    detail = "it made room: 2 callers of 127.0.0.3 had not answered the Tentacle, the most of the machine"
+    assert (line["outcome"], line["detail"]) == ("cut", detail)
+    assert site.relay.metric("relay_refusals_total", reason="machine-connections") == 2
+    for pair in (ours, newcomer):
+        await goes_on(site, *pair)
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_may_not_come_takes_nobodys_place(site: PassthroughSite) -> None:
+    reload(site, limits=Limits(connections=2), rules=only_from("127.0.0.3/32"))
+    crowd = [await site.joined("127.0.0.3") for _ in range(2)]
+    assert await site.end(site.caller(source="127.0.0.2")) == "fin"
+    assert site.relay.metric("relay_refusals_total", reason="not-allowed") == 1
+    await goes_on(site, *crowd[0])
+
+
 # ---- drain and close ------------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +150,8 @@ async def test_one_caller_more_than_the_limit(site: PassthroughSite) -> None:
 async def test_a_drain_of_the_relay_waits_and_then_cuts(site: PassthroughSite) -> None:
     caller, tentacle = await site.joined()
     over = await site.drained()
+    [line] = site.relay.log("draining")
+    assert line["passed_through"] == 1
     await goes_on(site, caller, tentacle)
     await site.advance(DRAIN - 1)
     assert not over
@@ -163,7 +193,7 @@ async def test_a_machine_is_drained_and_resumed(site: PassthroughSite) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_whoever_is_there_when_it_is_resumed_stays(site: PassthroughSite) -> None:
-    caller, tentacle = await site.joined()
+    caller, tentacle = await site.met()
     site.service.drain_machine("vault01")
     await site.advance(DRAIN - 1)
     site.service.resume_machine("vault01")
@@ -213,7 +243,7 @@ async def test_close_cuts_and_leaves_the_door_open(site: PassthroughSite) -> Non
 @pytest.mark.parametrize("now", [False, True])
 @pytest_twisted.ensureDeferred
 async def test_another_address_of_the_tentacle(site: PassthroughSite, now: bool) -> None:
-    caller, tentacle = await site.joined()
+    caller, tentacle = await site.met()
     listener, address = await another_tentacle(site)
     changes = reload(site, tentacle=address, now=now)
     assert (changes.changed, changes.closed) == (("vault01",), int(now))
@@ -325,10 +355,88 @@ async def test_an_address_that_no_item_is_for(site: PassthroughSite) -> None:
     await goes_on(site, *await site.joined())
 
 
-@pytest.mark.parametrize("now", [True, False])
+NOT_ALLOWED = "a reload has changed the rules: no item of allow is for its address"
+NOBODY = only_from("192.0.2.0/24")
+
+
 @pytest_twisted.ensureDeferred
-async def test_an_address_that_is_allowed_no_more(site: PassthroughSite, now: bool) -> None:
+async def test_an_address_that_is_allowed_no_more_is_cut_by_reload_now(site: PassthroughSite) -> None:
+    caller, tentacle = await site.met()
+    assert reload(site, now=True, rules=NOBODY).closed == 1
+    await is_cut(site, caller, tentacle)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_that_is_allowed_no_more_has_the_drain_time(site: PassthroughSite) -> None:
+    caller, tentacle = await site.met()
+    assert reload(site, rules=NOBODY).closed == 0
+    await site.advance(DRAIN / 2)
+    assert reload(site, rules=NOBODY, limits=Limits(connections=5)).closed == 0, "another reload gives no more time"
+    await site.advance(DRAIN / 2 - 1)
+    await goes_on(site, caller, tentacle)
+    await site.advance(1)
+    await is_cut(site, caller, tentacle)
+    assert (await site.line())["detail"] == NOT_ALLOWED
+    assert site.relay.metric("relay_passthrough_connections_total", machine="vault01", outcome="cut") == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_that_is_allowed_again_stays(site: PassthroughSite) -> None:
+    caller, tentacle = await site.met()
+    reload(site, rules=NOBODY)
+    reload(site, rules=only_from("127.0.0.0/8"))
+    await site.advance(10 * DRAIN)
+    await goes_on(site, caller, tentacle)
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_who_is_refused_has_to_go(site: PassthroughSite) -> None:
+    stays, goes = await site.met("127.0.0.2"), await site.met("127.0.0.3")
+    reload(site, rules=only_from("127.0.0.2/32"))
+    await site.advance(DRAIN)
+    await is_cut(site, *goes)
+    await goes_on(site, *stays)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stranger_who_is_refused_goes_at_once(site: PassthroughSite) -> None:
+    """No call is its own yet."""
     caller, tentacle = await site.joined()
-    changes = reload(site, now=now, rules=only_from("192.0.2.0/24"))
-    assert changes.closed == now
-    await (is_cut if now else goes_on)(site, caller, tentacle)
+    assert reload(site, rules=NOBODY).closed == 0
+    await is_cut(site, caller, tentacle)
+    assert (await site.line())["detail"] == NOT_ALLOWED
+    assert site.relay.metric("relay_refusals_total", reason="not-allowed") == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_whose_tentacle_is_dialled_under_rules_that_are_gone_never_reaches_it(site: PassthroughSite) -> None:
+    site.listener.listen(0)
+    for _ in range(3):
+        site.street.connect(site.listener.getsockname())
+    caller = site.caller()
+    await site.street.spin(lambda: site.service.waiting("vault01"))
+    reload(site, rules=NOBODY)
+    assert await site.end(caller) == "fin"
+    assert (await site.line())["detail"] == NOT_ALLOWED
+    assert site.service.connections("vault01") == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_drain_that_is_taken_back_allows_nobody(site: PassthroughSite) -> None:
+    caller, tentacle = await site.met()
+    site.service.drain_machine("vault01")
+    reload(site, rules=NOBODY)
+    site.service.resume_machine("vault01")
+    await site.advance(DRAIN)
+    await is_cut(site, caller, tentacle)
+    assert (await site.line())["detail"] == NOT_ALLOWED
+
+
+@pytest_twisted.ensureDeferred
+async def test_rules_take_no_drain_back(site: PassthroughSite) -> None:
+    caller, tentacle = await site.met()
+    site.service.drain_machine("vault01")
+    reload(site, rules=only_from("127.0.0.0/8"))
+    await site.advance(DRAIN)
+    await is_cut(site, caller, tentacle)
+    assert (await site.line())["detail"] == "the machine is drained"

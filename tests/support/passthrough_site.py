@@ -54,9 +54,9 @@ class PassthroughSite:
 
     # ---- raw ends ---------------------------------------------------------------------------------------------------
 
-    def caller(self, sent: bytes = HELLO) -> socket.socket:
-        """Somebody who sends this and looks like TLS; nonblocking."""
-        sock = self.keep(self.street.connect(self.address))
+    def caller(self, sent: bytes = HELLO, source: str = "") -> socket.socket:
+        """Somebody who sends this and looks like TLS; nonblocking. source: an address of loopback that it comes from."""
+        sock = self.keep(self.street.connect(self.address, source))
         Deferred.fromCoroutine(self.send(sock, sent))
         return sock
 
@@ -81,11 +81,20 @@ class PassthroughSite:
             await turns(1)
         raise AssertionError("the relay does not dial")
 
-    async def joined(self) -> tuple[socket.socket, socket.socket]:
+    async def joined(self, source: str = "") -> tuple[socket.socket, socket.socket]:
         """A caller and its Tentacle, with the hello at the other end."""
-        caller = self.caller()
+        caller = self.caller(source=source)
         tentacle = await self.accepted()
         assert await self.receive(tentacle, len(HELLO)) == HELLO
+        return caller, tentacle
+
+    async def met(self, source: str = "") -> tuple[socket.socket, socket.socket]:
+        """The same, and each has answered the other: the caller is no stranger."""
+        caller, tentacle = await self.joined(source)
+        await self.send(tentacle, b"a flight")
+        assert await self.receive(caller, 8) == b"a flight"
+        await self.send(caller, b"its answer")
+        assert await self.receive(tentacle, 10) == b"its answer"
         return caller, tentacle
 
     async def receive(self, sock: socket.socket, count: int) -> bytes:
@@ -115,12 +124,12 @@ class PassthroughSite:
 
     # ---- ends that speak TLS ----------------------------------------------------------------------------------------
 
-    async def tls(self, name: str | None = None) -> tuple[TlsPeer, TlsPeer]:
+    async def tls(self, name: str | None = None, version: str = "TLSv1.3") -> tuple[TlsPeer, TlsPeer]:
         """A caller and its Tentacle who have shaken hands with each other."""
         door = self.service.shared_door if name else self.address
         assert door
-        caller = await self.street.call(door, client_side("TLSv1.3", identity("octopus")), shakes=False, name=name)
-        tentacle = TlsPeer(self.changes, await self.accepted(), server_side("TLSv1.3", identity("tentacle")), listens=True)
+        caller = await self.street.call(door, client_side(version, identity("octopus")), shakes=False, name=name)
+        tentacle = TlsPeer(self.changes, await self.accepted(), server_side(version, identity("tentacle")), listens=True)
         self._peers.append(tentacle)
         await self.changes.until(lambda: caller.shaken and tentacle.shaken)
         return caller, tentacle

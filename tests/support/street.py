@@ -19,9 +19,11 @@ class Street:
         self.callers: list[TlsPeer] = []
         self._raw: list[socket.socket] = []
 
-    def connect(self, address: tuple[str, int]) -> socket.socket:
-        """A caller that has said nothing."""
+    def connect(self, address: tuple[str, int], source: str = "") -> socket.socket:
+        """A caller that has said nothing. source: the address that it comes from, where that matters."""
         sock = socket.socket()
+        if source:
+            sock.bind((source, 0))
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._raw.append(sock)

@@ -1,5 +1,6 @@
 """What a caller and its Tentacle see of the relay between them, from the dial to the end of their connection."""
 
+import errno
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -16,11 +17,14 @@ from tls_peer import FIN, RST
 from twisted.internet.address import IPv4Address
 from wires import Held
 
+from relay.service import CHECK_EVERY
 from relay.transport.connection import STALL
+from relay.transport.splice import Leg
 from routing.addresses import Address
-from routing.table import Timeouts
+from routing.table import RelayTimeouts, Timeouts
 
 CONNECT = 20.0
+IDENTIFY = RelayTimeouts().identify
 RESET = struct.pack("ii", 1, 0)
 NOT_TLS = b"CONNECT vault01.internal:10933 HTTP/1.1\r\n\r\n"
 
@@ -118,11 +122,80 @@ async def test_both_legs_have_keep_alive_and_no_delay(site: PassthroughSite) -> 
 
 @pytest_twisted.ensureDeferred
 async def test_silence_has_no_limit(site: PassthroughSite) -> None:
-    caller, tentacle = await site.joined()
+    caller, tentacle = await site.met()
     for _ in range(24):
         await site.advance(3600)
     await site.send(caller, b"still here")
     assert await site.receive(tentacle, 10) == b"still here"
+
+
+# ---- strangers ------------------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_caller_is_a_stranger_until_it_answers_its_tentacle(site: PassthroughSite) -> None:
+    caller, tentacle = await site.joined()
+    await site.send(caller, b"more, unasked")
+    await site.receive(tentacle, 13)
+    await site.send(tentacle, b"a flight")
+    await site.receive(caller, 8)
+    assert site.relay.metric("relay_strangers") == 1
+    await site.send(caller, b"its answer")
+    await site.receive(tentacle, 10)
+    assert site.relay.metric("relay_strangers") == 0
+    assert site.relay.metric("relay_connections") == 1
+    caller.close()
+    assert await site.end(tentacle) == "fin"
+
+
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+@pytest_twisted.ensureDeferred
+async def test_whoever_shakes_hands_is_none(site: PassthroughSite, version: str) -> None:
+    await site.tls(version=version)
+    assert site.relay.metric("relay_strangers") == 0
+    await site.advance(3600)
+    assert site.service.connections("vault01") == 1
+
+
+@pytest.mark.parametrize(
+    ("spoken", "outcome", "detail"),
+    [
+        (b"", "ready-timeout", "the Tentacle sent nothing within 60 s"),
+        (b"a flight", "caller-silent", "the caller did not answer the Tentacle within 60 s"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_handshake_that_comes_to_nothing(site: PassthroughSite, spoken: bytes, outcome: str, detail: str) -> None:
+    caller, tentacle = await site.joined()
+    if spoken:
+        await site.send(tentacle, spoken)
+        await site.receive(caller, len(spoken))
+    await site.advance(IDENTIFY)
+    assert site.service.connections("vault01") == 1
+    await site.advance(CHECK_EVERY)
+    assert [await site.end(sock) for sock in (caller, tentacle)] == ["rst", "rst"]
+    line = await site.line()
+    assert (line["outcome"], line["detail"]) == (outcome, detail)
+    assert site.relay.metric("relay_passthrough_connections_total", machine="vault01", outcome=outcome) == 1
+    assert site.relay.metric("relay_refusals_total", reason="identify-timeout") == 1
+    [refused] = site.relay.log("caller refused")
+    assert (refused["machine"], refused["reason"], refused["detail"]) == ("vault01", "identify-timeout", detail)
+    assert site.relay.metric("relay_connections") == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_strangers_fill_the_relay_one_whose_tentacle_is_there_makes_room(site: PassthroughSite) -> None:
+    site.relay.reload(site.machine, site.other, front=Address("127.0.0.1", 0), strangers=2)
+    crowd = [await site.joined("127.0.0.2") for _ in range(2)]
+    assert await site.joined("127.0.0.3")
+    assert [await site.end(sock) for sock in crowd[0]] == ["rst", "rst"]
+    line = await site.line()
+    assert (line["outcome"], line["detail"]) == (
+        "cut",
+        "it made room: 2 callers of 127.0.0.2 were not identified, the most of all",
+    )
+    assert site.relay.metric("relay_refusals_total", reason="strangers") == 1
+    assert site.service.connections("vault01") == 2
 
 
 # ---- ends ---------------------------------------------------------------------------------------------------------------
@@ -168,7 +241,7 @@ async def test_what_is_logged_and_counted(site: PassthroughSite) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_half_a_close_is_half_a_close(site: PassthroughSite) -> None:
-    caller, tentacle = await site.joined()
+    caller, tentacle = await site.met()
     tentacle.shutdown(socket.SHUT_WR)
     assert await site.end(caller) == "fin"
     [front] = site.service.routes["vault01"]._fronts
@@ -303,3 +376,68 @@ async def test_no_descriptor_is_left_for_the_dial(site: PassthroughSite) -> None
         await site.street.spin(lambda: site.reactor.advance(0) or site.relay.access())
     assert await site.end(caller) == "fin"
     assert (await site.line())["outcome"] == "descriptors"
+
+
+# ---- faults of the relay ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", ["dialled", "joined", "met"])
+@pytest_twisted.ensureDeferred
+async def test_a_log_that_fails_costs_nobody_a_place(
+    site: PassthroughSite, phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if phase == "dialled":
+        at(site, tentacle=Address("127.0.0.1", black_hole(site).getsockname()[1]))
+        caller = site.caller()
+        await site.street.spin(lambda: site.service.waiting("vault01"))
+    else:
+        caller, _ = await getattr(site, phase)()
+    said: list[object] = []
+
+    def full(passed: object) -> None:
+        said.append(passed)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(site.service, "passed", full)
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    caller.close()
+    await site.street.spin(lambda: said)
+    await turns()
+    assert len(said) == 1
+    assert site.service.connections("vault01") == 0
+    assert site.relay.metric("relay_connections") == site.relay.metric("relay_strangers") == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_system_polls_no_more_sockets(site: PassthroughSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ends go, and so do the places."""
+    caller = site.caller(HELLO[:-1])
+    await turns(20)
+    poller, ask = site.service._loop.strangers, site.service._loop.strangers.ask  # type: ignore[union-attr]
+
+    def full(descriptor: int, polled: Any, events: int) -> None:
+        if isinstance(polled, Leg) and events:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        ask(descriptor, polled, events)
+
+    monkeypatch.setattr(poller, "ask", full)
+    await site.send(caller, HELLO[-1:])
+    assert await site.end(caller) == "rst"
+    assert await site.end(await site.accepted()) == "rst"
+    line = await site.line()
+    assert (line["outcome"], line["detail"]) == ("descriptors", "No space left on device")
+    assert site.relay.metric("relay_connections") == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_caller_whose_dial_cannot_begin(site: PassthroughSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("relay.fronts.passthrough.TcpDial", full)
+    caller = site.caller()
+    await turns(20)
+    assert await site.end(caller) == "rst"
+    line = await site.line()
+    assert line["detail"] == "a fault of the relay: OSError: [Errno 28] No space left on device"
+    assert site.relay.metric("relay_connections") == 0

@@ -27,14 +27,23 @@ RESET = struct.pack("ii", 1, 0)
 class Joined:
     """Two connections that are joined: a test plays both peers, on nonblocking sockets. ends: what was called back."""
 
-    def __init__(self, wires: Wires, buffers: int = 0) -> None:
+    def __init__(self, wires: Wires, buffers: int = 0, callers: int | None = None) -> None:
         self.wires = wires
-        near, self.caller = socket_pair(buffers)
+        near, self.caller = socket_pair(buffers if callers is None else callers)
         far, self.tentacle = socket_pair(buffers)
         for sock in (near, far):
             prepare_socket(sock)
         self.ends: list[End] = []
-        self.splice = Splice(wires.loop, near, far, self.ends.append)
+        self.meetings = 0
+        self.splice = Splice(wires.loop, near, far, self.ends.append, self._met)
+
+    def _met(self) -> None:
+        self.meetings += 1
+
+    def close(self) -> None:
+        self.splice.reset()
+        self.caller.close()
+        self.tentacle.close()
 
     @property
     def kept(self) -> int:
@@ -118,9 +127,7 @@ async def wires(nothing_left: None) -> AsyncIterator[Wires]:
 async def joined(wires: Wires) -> AsyncIterator[Joined]:
     made = Joined(wires, SMALL)
     yield made
-    made.splice.reset()
-    made.caller.close()
-    made.tentacle.close()
+    made.close()
     await turns()
 
 
@@ -215,6 +222,76 @@ async def test_a_connection_that_is_idle_has_two_descriptors(wires: Wires) -> No
         each.tentacle.close()
 
 
+# ---- strangers, and those who have answered -------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_answers_the_tentacle_has_met_it(joined: Joined) -> None:
+    loop = joined.wires.loop
+    joined.caller.send(b"hello")
+    await joined.receive(joined.tentacle, 5)
+    joined.tentacle.send(b"welcome")
+    await joined.receive(joined.caller, 7)
+    assert (joined.meetings, len(loop.strangers), len(loop.poller)) == (0, 2, 0)
+    joined.caller.send(b"!")
+    await joined.receive(joined.tentacle, 1)
+    assert (joined.meetings, len(loop.strangers), len(loop.poller)) == (1, 0, 2)
+    joined.tentacle.send(b"and so on")
+    await joined.receive(joined.caller, 9)
+    joined.caller.send(b"and on")
+    await joined.receive(joined.tentacle, 6)
+    assert joined.meetings == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_came_before_the_tentacles_first_byte_is_no_answer(joined: Joined) -> None:
+    for part in (b"hello", b"and more of it", b"and more"):
+        joined.caller.send(part)
+        await joined.receive(joined.tentacle, len(part))
+    joined.tentacle.send(b"welcome")
+    await joined.receive(joined.caller, 7)
+    assert joined.meetings == 0
+    joined.caller.send(b"!")
+    await joined.receive(joined.tentacle, 1)
+    assert joined.meetings == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_hello_is_no_answer_to_one_who_speaks_first(wires: Wires) -> None:
+    """What waits at the start is sent before anything could be answered, in whatever order it goes on."""
+    near, caller = socket_pair()
+    far, tentacle = socket_pair(SMALL)
+    tentacle.send(b"welcome")
+    caller.send(b"hello")
+    met: list[bool] = []
+    splice = Splice(wires.loop, near, far, lambda end: None, lambda: met.append(True))
+    splice.far.readable()  # the poller may see it first
+    await turns()
+    assert (tentacle.recv(5), met) == (b"hello", [])
+    caller.send(b"!")
+    await turns()
+    assert (tentacle.recv(5), met) == (b"!", [True])
+    splice.reset()
+    caller.close()
+    tentacle.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_stalls_goes_on(joined: Joined) -> None:
+    """Its legs change pollers with bytes in a pipe."""
+    joined.caller.send(b"hello")
+    await joined.receive(joined.tentacle, 5)
+    joined.tentacle.send(b"welcome")
+    await joined.receive(joined.caller, 7)
+    sent = await joined.fill(joined.caller, joined.tentacle)
+    assert joined.meetings == 1
+    assert await joined.receive(joined.tentacle, len(sent)) == sent
+    joined.caller.send(b"and on")
+    assert await joined.receive(joined.tentacle, 6) == b"and on"
+    joined.tentacle.send(b"and back")
+    assert await joined.receive(joined.caller, 8) == b"and back"
+
+
 # ---- ends -----------------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +325,56 @@ async def test_a_close_comes_behind_every_byte(joined: Joined) -> None:
     assert await joined.receive(joined.tentacle, len(sent)) == sent
     assert await joined.end(joined.tentacle) == "fin"
     assert not joined.ends
+
+
+@pytest.mark.parametrize("first", ["the one who sends", "the other"])
+@pytest_twisted.ensureDeferred
+async def test_what_a_slow_reader_has_not_taken_outlives_both_closes(wires: Wires, first: str) -> None:
+    """The sender's socket is shut both ways by then, and has bytes all the same."""
+    joined = Joined(wires, SMALL, callers=0)
+    sent = random.randbytes(64 * 1024)
+    assert joined.caller.send(sent) == len(sent)
+    await turns(10)
+    closers = [joined.caller, joined.tentacle][:: 1 if first == "the one who sends" else -1]
+    for sock in closers:
+        sock.shutdown(socket.SHUT_WR)
+        await turns(10)
+    assert await joined.end(joined.caller) == "fin"
+    assert not joined.ends
+    assert await joined.receive(joined.tentacle, len(sent)) == sent
+    assert await joined.end(joined.tentacle) == "fin"
+    assert await joined.over() == End(How.CLOSED)
+    joined.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_behind_both_closes_what_is_left_must_move(wires: Wires) -> None:
+    joined = Joined(wires, SMALL, callers=0)
+    joined.caller.send(bytes(64 * 1024))
+    await turns(10)
+    for sock in (joined.caller, joined.tentacle):
+        sock.shutdown(socket.SHUT_WR)
+        await turns(10)
+    joined.wires.clocked.advance(STALL)
+    joined.wires.clocked.advance(STALL)
+    end = await joined.over()
+    assert (end.how, end.leg) == (How.STALLED, joined.splice.far)
+    joined.close()
+
+
+@pytest.mark.parametrize("way", ["to the caller", "to the Tentacle"])
+@pytest_twisted.ensureDeferred
+async def test_what_was_said_before_a_reset_is_heard(joined: Joined, way: str) -> None:
+    """Also where the other sends something in the same moment, and the relay finds out by that."""
+    speaker, hearer = (joined.tentacle, joined.caller)[:: 1 if way == "to the caller" else -1]
+    hearer.send(b"a record")
+    speaker.send(b"an alert")
+    speaker.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    speaker.close()
+    assert await joined.receive(hearer, 8) == b"an alert"
+    assert await joined.end(hearer) == "rst"
+    end = await joined.over()
+    assert (end.how, end.leg) == (How.BROKEN, joined.splice.far if way == "to the caller" else joined.splice.near)
 
 
 @pytest.mark.parametrize("who", ["near", "far"])
