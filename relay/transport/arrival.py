@@ -16,7 +16,8 @@ HELLO_CLOSED: Final = "closed before its ClientHello"
 class Arrival:
     """Calls back once: arrived(hello), the socket being free for TLS, or failed(why), the socket being closed.
 
-    sock: nonblocking; seconds: for the ClientHello. The bytes stay in the socket, for OpenSSL to read.
+    sock: nonblocking; seconds: for the ClientHello. The bytes stay in the socket, for OpenSSL to read. Raises OSError where
+    the system polls no more sockets; then the socket is as it was.
     """
 
     def __init__(
@@ -32,10 +33,10 @@ class Arrival:
         self._fileno = sock.fileno()
         self._arrived = arrived
         self._failed = failed
-        self._timer = loop.reactor.callLater(seconds, self._fail, HELLO_LATE)
         self._done = False
         self._seen = 0
         self._poller.ask(self._fileno, self, READ)
+        self._timer = loop.reactor.callLater(seconds, self._fail, HELLO_LATE)
 
     def readable(self) -> None:
         try:

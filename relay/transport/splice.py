@@ -11,6 +11,7 @@ Rules:
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -318,7 +319,8 @@ class Leg:
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def _lost(self, error: OSError) -> None:
-        text = "reset" if isinstance(error, ConnectionError) or not error.errno else os.strerror(error.errno)
+        gone = isinstance(error, ConnectionError) or error.errno in (None, 0, errno.ENOTCONN)  # that is of a close behind it
+        text = "reset" if gone else os.strerror(error.errno or 0)
         self._splice.end(How.BROKEN, self, text)
 
     def close(self, reset: bool) -> None:

@@ -71,6 +71,21 @@ async def test_a_caller_without_a_certificate_may_have_the_page(step: Doorstep) 
 
 
 @pytest_twisted.ensureDeferred
+async def test_where_the_system_polls_no_more_sockets_no_place_is_lost(step: Doorstep, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step.loop.strangers, "ask", full)
+        caller = await step.street.call(step.address, shakes=False)
+        assert await step.street.ended(caller) in (FIN, RST)
+    assert step.house.admission.connections == step.house.admission.strangers == 0
+    step.street.reactor.advance(TIMEOUTS.client_hello)
+    assert step.house.admission.connections == 0
+    await step.street.call(step.address)
+
+
+@pytest_twisted.ensureDeferred
 async def test_beyond_the_limit_callers_are_closed_before_tls(step: Doorstep) -> None:
     step.house.admission.limits = RelayLimits(connections=0)
     caller = await step.street.call(step.address, shakes=False)

@@ -389,6 +389,14 @@ async def test_a_reset_is_a_reset(joined: Joined, who: str) -> None:
     assert await joined.over() == End(How.BROKEN, getattr(joined.splice, who), "reset")
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_close_to_one_who_has_reset_in_the_same_moment(joined: Joined) -> None:
+    joined.caller.shutdown(socket.SHUT_WR)
+    joined.tentacle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    joined.tentacle.close()
+    assert await joined.over() == End(How.BROKEN, joined.splice.far, "reset")
+
+
 @pytest.mark.parametrize("who", ["near", "far"])
 @pytest_twisted.ensureDeferred
 async def test_a_reset_while_it_is_not_read(joined: Joined, who: str) -> None:
