@@ -188,7 +188,8 @@ class RelayTimeoutsSection(Section):
         float | None,
         duration(MILLISECOND, MINUTE),
         about(
-            "From connect until the caller has said who it is: TLS, preamble, identity. Refusal `identify-timeout`.",
+            "From connect until the caller has said who it is: TLS, preamble, identity. With `passthrough`, from when its "
+            "Tentacle's host has taken the connection until it has answered the Tentacle. Refusal `identify-timeout`.",
             default=_default(RelayTimeouts(), "identify"),
         ),
     ] = None
@@ -197,8 +198,8 @@ class RelayTimeoutsSection(Section):
         duration(0.0, HOUR),
         about(
             "How long a stopping relay waits for the calls in flight: outcome `stopped`. Callers meanwhile: refusal "
-            "`draining`. Where one machine is drained or removed, so long for its connections that are passed through: "
-            "outcome `cut`.",
+            "`draining`. Where one machine is drained or removed, so long for its connections that are passed through, and "
+            "for those that its `allow` refuses after a reload: outcome `cut`.",
             default=_default(RelayTimeouts(), "drain"),
         ),
     ] = None
