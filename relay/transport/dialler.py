@@ -7,10 +7,10 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IResolutionReceiver, IWriteDescriptor
+from twisted.internet.interfaces import IWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -18,6 +18,7 @@ from relay.clock import Timer
 from relay.transport.connection import TLSConnection, prepare_socket
 from relay.transport.errors import DialError, HandshakeError
 from relay.transport.interface import Receiver
+from relay.transport.lookups import Found
 from relay.transport.loop import Loop
 from relay.transport.proxy import Proxy, Tunnel
 
@@ -60,7 +61,8 @@ class TcpDial:
         self._proxy = proxy
         self._stands = stands
         self._failed = failed
-        self._addresses: list[tuple[socket.AddressFamily, tuple[Any, ...]]] = []
+        self._addresses: Found = []
+        self._name: tuple[str, int] | None = None  # that is looked up
         self._attempt: _Attempt | Tunnel | None = None
         self._done = False
         self._timer: Timer = loop.reactor.callLater(seconds, self._late)
@@ -72,7 +74,8 @@ class TcpDial:
             self._addresses.append((family, (host, port)))
             self._next()
         else:
-            loop.reactor.nameResolver.resolveHostName(_Resolution(self._addresses, self._next), host, port)
+            self._name = host, port
+            loop.lookups.want(self, host, port, self._found)
 
     def cancel(self) -> None:
         """Gives it up, without calling back."""
@@ -84,6 +87,8 @@ class TcpDial:
         self._done = True
         if self._timer.active():
             self._timer.cancel()
+        if self._name:
+            self._loop.lookups.forget(self, *self._name)
         if self._attempt:
             self._attempt.stop()
         return True
@@ -96,6 +101,11 @@ class TcpDial:
         waiting = isinstance(self._attempt, Tunnel)
         text = "no answer of the proxy in time" if waiting else f"no {'connection' if self._attempt else 'name lookup'} in time"
         self._fail(DialError("proxy" if waiting else "timeout", text))
+
+    def _found(self, addresses: Found) -> None:
+        self._name = None
+        self._addresses = addresses
+        self._next()
 
     def _next(self) -> None:
         """The next address, or the end."""
@@ -213,25 +223,6 @@ class _Handshake:
 
     def connectionLost(self, reason: Exception) -> None:
         self._dial._fail(reason)
-
-
-@implementer(IResolutionReceiver)
-class _Resolution:
-    """Collects a name's addresses."""
-
-    def __init__(self, addresses: list[tuple[socket.AddressFamily, tuple[Any, ...]]], done: Callable[[], None]) -> None:
-        self._addresses = addresses
-        self._done = done
-
-    def resolutionBegan(self, resolution: Any) -> None:
-        """Required of a receiver; there is nothing to do before the first address."""
-
-    def addressResolved(self, address: Any) -> None:
-        family = socket.AF_INET6 if address.type == "TCP" and ":" in address.host else socket.AF_INET
-        self._addresses.append((family, (address.host, address.port)))
-
-    def resolutionComplete(self) -> None:
-        self._done()
 
 
 @implementer(IWriteDescriptor)

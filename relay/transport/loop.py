@@ -1,7 +1,8 @@
-"""What all connections of a process share: the reactor, the poller, the gate of handshakes, pipes."""
+"""What all connections of a process share: the reactor, the poller, the gate of handshakes, lookups of names, pipes."""
 
 from relay.clock import Reactor
 from relay.transport.gate import HandshakeGate
+from relay.transport.lookups import Lookups
 from relay.transport.pipes import Pipes
 from relay.transport.poller import STRANGERS, Poller
 
@@ -21,6 +22,7 @@ class Loop:
         self.gate = HandshakeGate(reactor, handshakes, source_handshakes or handshakes)
         self.buffered = 0
         self.pipes = Pipes()
+        self.lookups = Lookups(reactor)
 
     def stop(self) -> None:
         self.gate.stop()

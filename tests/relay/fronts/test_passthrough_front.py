@@ -14,7 +14,6 @@ from descriptors import no_descriptor_free
 from identities import identity
 from passthrough_site import HELLO, PassthroughSite
 from tls_peer import FIN, RST
-from twisted.internet.address import IPv4Address
 from wires import Held
 
 from relay.service import CHECK_EVERY
@@ -41,17 +40,14 @@ async def site(tmp_path: Path) -> AsyncIterator[PassthroughSite]:
 
 
 class Silent:
-    """A resolver that never answers, or that knows an address to which nobody answers."""
+    """A resolver that never answers. asked: how often it was."""
 
-    def __init__(self, *addresses: str) -> None:
-        self._addresses = addresses
+    def __init__(self) -> None:
+        self.asked = 0
 
     def resolveHostName(self, receiver: Any, host: str, port: int) -> None:
-        if self._addresses:
-            receiver.resolutionBegan(self)
-            for address in self._addresses:
-                receiver.addressResolved(IPv4Address("TCP", address, port))
-            receiver.resolutionComplete()
+        self.asked += 1
+        receiver.resolutionBegan(self)
 
 
 def at(site: PassthroughSite, **changed: Any) -> None:
@@ -341,6 +337,19 @@ async def test_the_name_does_not_resolve(site: PassthroughSite) -> None:
     assert caller.records == []
     line = await site.line()
     assert (line["outcome"], line["detail"]) == ("resolve", "the name nobody.invalid does not resolve")
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_comes_and_leaves_at_a_dead_name_takes_no_more_lookups(site: PassthroughSite) -> None:
+    """Each takes a thread until the system gives it up, and other machines' names need some, too."""
+    at(site, tentacle=Address("nobody.invalid", 10933))
+    site.reactor.nameResolver = names = Silent()
+    for count in range(1, 6):
+        caller = site.caller()
+        await site.street.spin(lambda: site.service.waiting("vault01"))
+        caller.close()
+        await site.street.spin(lambda count=count: len(site.relay.access()) >= count and not site.service.waiting("vault01"))
+    assert names.asked == 1
 
 
 class _Unknown:
