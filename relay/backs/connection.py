@@ -143,6 +143,8 @@ class BackConnection:
             elif type(event) is Line:
                 self.state = _LEASED
                 self._owner.connection_ready(self)
+            if self.state is _CLOSED:  # by an owner that takes no more of it
+                return
         left = self._codec.body_left
         if left and self.state is _LEASED:
             self._owner.connection_body(self, left, lambda: self._codec.body_passed(left))

@@ -32,6 +32,7 @@ class Owner:
         self.story: list[str] = []
         self.parts: list[Part] = []
         self.bodies: list[tuple[int, Callable[[], None]]] = []
+        self.on_part: Callable[[], None] = lambda: None
         self.on_last: Callable[[], None] = lambda: None
 
     def connection_ready(self, connection: BackConnection) -> None:
@@ -39,6 +40,7 @@ class Owner:
 
     def connection_part(self, connection: BackConnection, part: Part) -> None:
         self.parts.append(part)
+        self.on_part()
         if part.last:
             self.on_last()
 
@@ -234,6 +236,15 @@ def test_a_reply_with_a_stream(dialled: Dialled, cut: Callable[[bytes], list[byt
     link.receive(*cut(WITH_STREAM + frame(ID, b"body")))
     assert dialled.data == WITH_STREAM + frame(ID, b"body")
     assert dialled.connection.reusable
+
+
+@pytest.mark.parametrize("close", [Close.FIN, Close.RST])
+def test_an_owner_that_takes_no_more_of_a_reply_hears_no_more(dialled: Dialled, close: Close) -> None:
+    """Though all of it came at once: its rules allow no data stream there."""
+    link = dialled.requested()
+    dialled.owner.on_part = lambda: dialled.connection.close(close)
+    link.receive(WITH_STREAM + frame(ID, b"body")[:25])
+    assert (dialled.data, dialled.owner.bodies, dialled.story()) == (WITH_STREAM, [], [])
 
 
 def test_a_stream_s_bytes_may_be_pumped_past_it(dialled: Dialled) -> None:
