@@ -82,7 +82,7 @@ class Refusal(Word):
     CERTIFICATE_REFUSED = "certificate-refused"  # closed after the handshake without a byte: does not accept ours
     IDENTIFY_TIMEOUT = "identify-timeout"  # not identified within relay.timeouts.identify
     NO_CERTIFICATE = "no-certificate"
-    UNTRUSTED = "untrusted"  # its certificate is of none of the machine's octopus entries
+    UNTRUSTED = "untrusted"  # its certificate is of none of the machine's octopus entries, or of no Tentacle that polls
     NOT_ALLOWED = "not-allowed"  # no item of `allow` is for its octopus entry and its address
     BROKE_PROTOCOL = "broke-protocol"
     DRAINING = "draining"  # the relay is stopping, or a reload closes the door or takes the machine away

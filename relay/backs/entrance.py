@@ -2,6 +2,8 @@
 
 Halibut itself ties neither a role nor a subscription to a certificate (wire.md 2.3). Here ``MX-SUBSCRIBER`` is answered only
 where the certificate has a pin of the machine that owns the subscription (10.13); everybody else is closed before MX-SERVER.
+Whoever shows a certificate of no machine could be closed behind its preamble (11.3). It gets a moment to say which subscription
+it came for, as every Tentacle does at once: the log then says so.
 """
 
 import socket
@@ -14,12 +16,14 @@ from certs.thumbprint import Thumbprint
 from relay.admission import Visit
 from relay.backs.poller import PollerConnection
 from relay.backs.polling import PollingBack
+from relay.clock import Timer
 from relay.outcomes import RELAY_DRAINS, Refusal, SentAway
 from relay.transport.connection import TLSConnection
 from relay.transport.loop import Loop
 from routing.subscriptions import same_for_all
 from routing.table import Machine
 
+UNNAMED: Final = 2.0  # seconds behind its preamble, in which a stranger has to name a subscription
 _NOBODY: Final = ""  # the machine of whoever has not said yet what it is
 
 
@@ -44,6 +48,7 @@ class PollingEntrance:
         self._context = context
         self._house = house
         self._callers: dict[PollerConnection, Visit] = {}  # until they are identified
+        self._strangers: dict[PollerConnection, Timer] = {}  # those of them whose certificate no machine has
         self.barred: SentAway | None = None
         """Why whoever comes is sent away, while that is so."""
 
@@ -61,6 +66,12 @@ class PollingEntrance:
         link.accept()
 
     # ---- what connections ask and say -------------------------------------------------------------------------------
+
+    def greeted(self, connection: PollerConnection, certificate: bytes) -> None:
+        """It has begun as Halibut does."""
+        if self._house.polling_machine(certificate) is None:
+            why = "its certificate is of no machine whose Tentacle polls, and it named no subscription"
+            self._strangers[connection] = self._loop.reactor.callLater(UNNAMED, connection.refuse, Refusal.UNTRUSTED, why)
 
     def identified(self, connection: PollerConnection, subscription: str, certificate: bytes) -> PollingBack | None:
         """Whose it is, if it may be served."""
@@ -96,6 +107,9 @@ class PollingEntrance:
 
     def left(self, connection: PollerConnection) -> None:
         self._callers.pop(connection, None)
+        timer = self._strangers.pop(connection, None)
+        if timer and timer.active():
+            timer.cancel()
 
     @staticmethod
     def _send_away(connection: PollerConnection, why: SentAway) -> None:

@@ -68,6 +68,9 @@ class Owner(Protocol):
 class Door(Protocol):
     """Where it came in."""
 
+    def greeted(self, connection: "PollerConnection", certificate: bytes) -> None:
+        """Its preamble has come, and it has shown this certificate (DER)."""
+
     def identified(self, connection: "PollerConnection", subscription: str, certificate: bytes) -> Owner | None:
         """It has said what it is. None: it was turned away, and is closed."""
 
@@ -214,8 +217,11 @@ class PollerConnection:
 
     def _line(self, line: Line) -> None:
         if line.unit is Unit.PREAMBLE:
-            if self.link.peer_certificate is None:
+            shown = self.link.peer_certificate
+            if shown is None:
                 self.refuse(Refusal.NO_CERTIFICATE, "it showed no certificate")
+            else:
+                self._door.greeted(self, shown)
         elif line.unit is Unit.SUBSCRIBER_IDENTITY:
             certificate = self.link.peer_certificate
             assert certificate is not None

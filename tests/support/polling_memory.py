@@ -88,6 +88,9 @@ class Memory:
         assert (machine, octopus) == ("kiosk7", "production")
         self.story.append(f"{node} {trouble.value}: {detail}")
 
+    def greeted(self, connection: PollerConnection, certificate: bytes) -> None:
+        """Of a door."""
+
     def identified(self, connection: PollerConnection, subscription: str, certificate: bytes) -> PollingBack | None:
         assert subscription.lower() == SUBSCRIPTION
         if refusal := self.polling.refusal():

@@ -14,7 +14,7 @@ from wires import Held
 
 from certs.contexts import server_context
 from relay.admission import Visit
-from relay.backs.entrance import PollingEntrance
+from relay.backs.entrance import UNNAMED, PollingEntrance
 from relay.backs.polling import PollingBack
 from relay.fronts.door import Door
 from relay.halibut.lines import CLIENT_IDENTITY, PREAMBLE, SERVER_IDENTITY
@@ -159,6 +159,20 @@ async def test_a_subscription_of_nobody_gets_not_one_byte(step: Doorstep) -> Non
     assert caller.data == b""
     detail = f"poll://sq-none/: no machine has it; {identity('stranger').thumbprint} was shown"
     assert step.refusals == [(Refusal.UNKNOWN_SUBSCRIPTION, "", detail)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stranger_that_names_no_subscription_is_closed_soon_behind_its_preamble(step: Doorstep) -> None:
+    """As Octopus does (wire.md 11.3). One whose certificate is known may take its time."""
+    stranger = await step.caller(client_side("TLSv1.3", identity("stranger")), PREAMBLE)
+    await step.caller(TENTACLE, PREAMBLE)
+    await turns(10)
+    assert (step.coming, step.refusals) == (2, [])
+    await step.advance(UNNAMED)
+    assert await step.street.ended(stranger) == FIN
+    assert (stranger.data, step.coming) == (b"", 1)
+    why = "its certificate is of no machine whose Tentacle polls, and it named no subscription"
+    assert step.refusals == [(Refusal.UNTRUSTED, "", f"{why}; {identity('stranger').thumbprint} was shown")]
 
 
 @pytest_twisted.ensureDeferred
