@@ -32,8 +32,21 @@ def peer() -> Identity:
     return Identity.new("peer", "Octopus Portal")
 
 
+# Of SChannel before Windows 10, which has no AEAD suite with ECDHE for RSA certificates.
+OLD_SUITES = (
+    "ECDHE-RSA-AES256-SHA384", "ECDHE-RSA-AES128-SHA256", "ECDHE-RSA-AES256-SHA", "ECDHE-RSA-AES128-SHA",
+    "AES256-GCM-SHA384", "AES256-SHA256", "AES128-SHA256", "AES256-SHA", "AES128-SHA",
+)  # fmt: skip
+
+
 def self_signed(
-    key: IdentityKey, *, days: int = 1, common_name: str = "peer", usage: x509.ObjectIdentifier | None = None
+    key: IdentityKey,
+    *,
+    days: int = 1,
+    since: int = 9,
+    common_name: str = "peer",
+    usage: x509.ObjectIdentifier | None = None,
+    authority: bool = False,
 ) -> Identity:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = dt.datetime.now(dt.UTC)
@@ -43,11 +56,19 @@ def self_signed(
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=9))
+        .not_valid_before(now - dt.timedelta(days=since))
         .not_valid_after(now + dt.timedelta(days=days))
     )
     if usage is not None:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
+    if authority:
+        no = dict.fromkeys(
+            ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"),
+            False,
+        )
+        usages = x509.KeyUsage(digital_signature=False, key_cert_sign=True, crl_sign=True, **no)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        builder = builder.add_extension(usages, critical=True)
     return Identity("peer", builder.sign(key, hashes.SHA256()), key)
 
 
@@ -71,6 +92,8 @@ def signed_with_sha1(key: rsa.RSAPrivateKey) -> Identity:
 PEERS = {
     "a usual one": lambda: self_signed(rsa_key()),
     "expired": lambda: self_signed(rsa_key(), days=-1),
+    "not valid yet": lambda: self_signed(rsa_key(), since=-1, days=2),
+    "an authority's, for no TLS": lambda: self_signed(rsa_key(), authority=True),
     "RSA-1024": lambda: self_signed(rsa_key(1024)),
     "signed with SHA-1": lambda: signed_with_sha1(rsa_key()),
     "RSA-1024 signed with SHA-1": lambda: signed_with_sha1(rsa_key(1024)),
@@ -165,6 +188,19 @@ def test_any_listener_gets_through_tls(own: Identity, kind: str, version: str) -
     assert shown_by(listener, as_seen_by=ours) == identity.der
     assert shown_by(ours, as_seen_by=listener) == own.der
     exchange_a_word(ours, listener)
+
+
+@pytest.mark.parametrize("suite", OLD_SUITES)
+def test_a_peer_with_an_old_cipher_suite_gets_through_tls_in_either_role(own: Identity, peer: Identity, suite: str) -> None:
+    for ours, method in ((server_context(own), SSL.TLS_CLIENT_METHOD), (client_context(own), SSL.TLS_SERVER_METHOD)):
+        context = peer_context(method, peer, SSL.TLS1_2_VERSION)
+        context.set_cipher_list(f"{suite}@SECLEVEL=0".encode())
+        dials = method == SSL.TLS_CLIENT_METHOD
+        caller, listener = dialling(context if dials else ours), listening(ours if dials else context)
+        handshake(caller, listener)
+        exchange_a_word(caller, listener)
+        assert caller.get_cipher_name() == suite
+        assert shown_by(caller, listener) == (peer if dials else own).der
 
 
 @pytest.mark.parametrize("version", VERSIONS)
