@@ -19,6 +19,9 @@ from certs.identity import Identity
 _MODE_ENABLE_PARTIAL_WRITE = 0x1
 _MODE_ACCEPT_MOVING_WRITE_BUFFER = 0x2
 _MODE_RELEASE_BUFFERS = 0x10
+# Without finite-field DHE, as browsers and Go: a Windows that prefers it has groups of 1024 bits, which OpenSSL refuses in the
+# middle of the handshake, and it has ECDHE as well.
+_SUITES_TO_DIAL_WITH = b"DEFAULT:!kDHE"
 # Longer than any chain that fits into a Certificate message (OpenSSL's limit is 100 KB): length is no reason to refuse.
 _VERIFY_DEPTH = 100
 
@@ -42,6 +45,7 @@ def client_context(identity: Identity) -> SSL.Context:
     """
     context = _context(SSL.TLS_CLIENT_METHOD, identity)
     context.set_verify(SSL.VERIFY_NONE)
+    context.set_cipher_list(_SUITES_TO_DIAL_WITH)
     return context
 
 

@@ -20,6 +20,14 @@ from certs.identity import Identity, IdentityKey
 VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
 SHA256_WITH_RSA = bytes.fromhex("06092a864886f70d01010b")
 SHA1_WITH_RSA = bytes.fromhex("06092a864886f70d010105")
+# RFC 2409 6.2, with the generator 2.
+OAKLEY_GROUP_2 = """\
+-----BEGIN DH PARAMETERS-----
+MIGHAoGBAP//////////yQ/aoiFowjTExmKLgNwc0SkCTgiKZ8x0Agu+pjsTmyJR
+Sgh5jjQE3e+VGbPNOkMbMCsKbfJfFDdP4TVtbVHCReSFtXZiXn7G9ExC6aY37WsL
+/1y29Aa37e44a/taiZ+lrp8kEXxLH+ZJKGZR7OZTgf//////////AgEC
+-----END DH PARAMETERS-----
+"""
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +209,19 @@ def test_a_peer_with_an_old_cipher_suite_gets_through_tls_in_either_role(own: Id
         exchange_a_word(caller, listener)
         assert caller.get_cipher_name() == suite
         assert shown_by(caller, listener) == (peer if dials else own).der
+
+
+def test_a_listener_that_prefers_a_short_dh_group_gets_through_tls(own: Identity, peer: Identity, tmp_path: Path) -> None:
+    """Its group of 1024 bits would be refused in the middle of the handshake: it is not offered the suite, and has another."""
+    context = peer_context(SSL.TLS_SERVER_METHOD, peer, SSL.TLS1_2_VERSION)
+    group = tmp_path / "group.pem"
+    group.write_text(OAKLEY_GROUP_2)
+    context.load_tmp_dh(str(group))
+    context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
+    context.set_cipher_list(b"DHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-SHA384@SECLEVEL=0")
+    ours, listener = dialling(client_context(own)), listening(context)
+    handshake(ours, listener)
+    assert ours.get_cipher_name() == "ECDHE-RSA-AES256-SHA384"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
