@@ -227,8 +227,11 @@ def _relay_timeouts(declared: Declaration) -> Iterator[Mistake]:
 
 
 def may_pass_through(entry: Entry[Any]) -> bool:
-    """Whether it is passed through, and so has no pins; or may be, where the value of that key is a mistake."""
-    return "passthrough" in entry.written and (entry.section.passthrough or not entry.has("passthrough"))
+    """Whether it is a machine that is passed through, and so has no pins; or may be, where the value of that key is a mistake."""
+    section = entry.section
+    if not isinstance(section, MachineSection) or "passthrough" not in entry.written:
+        return False
+    return section.passthrough or not entry.has("passthrough")
 
 
 def _pins_key(entry: Entry[OctopusSection] | Entry[MachineSection]) -> str:

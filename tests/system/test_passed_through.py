@@ -116,7 +116,10 @@ async def test_octopus_and_tentacle_with_each_others_thumbprints(machine: Machin
     finally:
         await tentacle.stop()
     assert not tentacle.violations
-    assert [each["outcome"] for each in machine.calls(3)] == ["ok"] * 3
+    allowed, *refused = machine.calls(3)
+    assert allowed["outcome"] == "ok"
+    for each in refused:  # whoever refuses closes, and where tickets or an answer come meanwhile, its system makes that a reset
+        assert each["outcome"] in ("ok", "cancelled", "tentacle-gone")
     assert all(each["request_bytes"] and each["reply_bytes"] for each in machine.calls(3))
 
 
