@@ -227,7 +227,7 @@ def _relay_timeouts(declared: Declaration) -> Iterator[Mistake]:
 
 
 def may_pass_through(entry: Entry[Any]) -> bool:
-    """Whether it is a machine that is passed through, and so has no pins; or may be, where the value of that key is a mistake."""
+    """Whether it is a machine that is passed through, and so has no pins; or may be, where the value of the key is wrong."""
     section = entry.section
     if not isinstance(section, MachineSection) or "passthrough" not in entry.written:
         return False
