@@ -96,10 +96,9 @@ def door(text: str, remedy: str = DOOR_REMEDY, host: str = "") -> Address:
             raise WrongValueError("an IPv6 address without brackets", remedy)
         if not host:
             raise WrongValueError("not a port, nor an IP address and a port", remedy)
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        raise WrongValueError("the part before the port is not an IP address", remedy) from None
+    ip = ip_of(host)
+    if ip is None:
+        raise WrongValueError("the part before the port is not an IP address", remedy)
     if (ip.version == 6) != bool(bracketed):
         raise WrongValueError("brackets are for IPv6 addresses", remedy)
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
@@ -119,7 +118,7 @@ def server_name(text: str) -> str:
         raise WrongValueError("a wildcard: one name means one machine", HOST_REMEDY)
     if "/" in name:
         raise WrongValueError("more than a host", HOST_REMEDY)
-    if _is_ip(name.removeprefix("[").removesuffix("]")):
+    if ip_of(name.removeprefix("[").removesuffix("]")):
         raise WrongValueError("an IP address, for which callers send no name", "Write a name, or give the machine a port.")
     if _PORT_BEHIND.fullmatch(name):
         raise WrongValueError("a port behind the name", f"Write the name alone: the port is that of {FRONT}.")
@@ -143,9 +142,8 @@ def own_hosts(host: str) -> tuple[str, ...]:
     """The door hosts that a connection to `host` reaches on this very machine, as far as the text alone can tell."""
     if host.rstrip(".") == "localhost":
         return (*own_hosts(LOOPBACK), "::1")
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
+    ip = ip_of(host)
+    if ip is None:
         return ()
     if not ip.is_loopback:
         return (host,)
@@ -153,11 +151,10 @@ def own_hosts(host: str) -> tuple[str, ...]:
 
 
 def _host_to_dial(host: str, remedy: str) -> str:
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
+    ip = ip_of(host)
+    if ip is None:
         if not host:
-            raise WrongValueError("no host", remedy) from None
+            raise WrongValueError("no host", remedy)
         return checked_name(host, remedy)
     if ip.is_unspecified or ip.is_multicast:
         raise WrongValueError("not an address of one machine", remedy)
@@ -166,12 +163,14 @@ def _host_to_dial(host: str, remedy: str) -> str:
     return str(ip)
 
 
-def _is_ip(text: str) -> bool:
+def ip_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address that this is; None for whatever else."""
+    if ":" not in text and not text[-1:].isdigit():
+        return None  # a name, as most hosts are: to try costs more than all other checks of a machine's address
     try:
-        ipaddress.ip_address(text)
+        return ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def checked_name(host: str, remedy: str) -> str:

@@ -21,9 +21,12 @@ class Entry(Generic[S]):
     section: S
     document: Document
     key: Key
+    is_mapping: bool = field(init=False)
+    """Whether there are keys at all in the file."""
+    written: dict[str, object] = field(init=False)
+    """All that the file has here, right or wrong; empty where it is no mapping."""
 
-    @property
-    def _value(self) -> object:
+    def __post_init__(self) -> None:
         value = self.document.data
         for part in self.key:
             if isinstance(value, dict):
@@ -31,19 +34,9 @@ class Entry(Generic[S]):
             elif isinstance(value, list) and isinstance(part, int):
                 value = value[part]
             else:
-                return None
-        return value
-
-    @property
-    def is_mapping(self) -> bool:
-        """Whether there are keys at all in the file."""
-        return isinstance(self._value, dict)
-
-    @property
-    def written(self) -> dict[str, object]:
-        """All that the file has here, right or wrong; empty where it is no mapping."""
-        value = self._value
-        return value if isinstance(value, dict) else {}
+                value = None
+        object.__setattr__(self, "is_mapping", isinstance(value, dict))
+        object.__setattr__(self, "written", value if isinstance(value, dict) else {})
 
     def has(self, name: str) -> bool:
         """Whether the file gives this key, and its value is right."""

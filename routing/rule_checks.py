@@ -5,8 +5,9 @@ call would then be a choice, and whoever reads the one could be wrong about the 
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import combinations
-from typing import Any
+from typing import Any, Final
 
 from routing.checks import nearest
 from routing.entries import Declaration, Entry
@@ -16,6 +17,7 @@ from routing.rules import Network, Rule
 from routing.schema import MachineSection
 from routing.services import ALL, EVERY_METHOD, SETS, calls
 
+_KEPT: Final = 1024  # pairs of items that were compared: the machines of a site have few different ones
 _ONE_OF_THE_TWO = "Every call has one item that allows it: take it out of one of the two."
 
 
@@ -91,7 +93,8 @@ def _common(one: Rule, other: Rule) -> str:
     return call + (f" by octopus {octopus}" if octopus else "") + (f" from {source}" if source else "")
 
 
-def _common_call(one: Sequence[str], other: Sequence[str]) -> str:
+@lru_cache(_KEPT)
+def _common_call(one: tuple[str, ...], other: tuple[str, ...]) -> str:
     """What both have, in the narrower words of the two; empty for nothing."""
     for first in one:
         for second in other:

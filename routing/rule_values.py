@@ -3,6 +3,7 @@
 import difflib
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Final
 
 from routing.mistakes import WrongValueError
@@ -34,6 +35,7 @@ TELLING: Final = (  # what Octopus looks for in an error's text, to conclude som
 _SERVICE: Final = re.compile(r"([Ii][A-Za-z0-9_]{1,99})(?:\.([A-Za-z_][A-Za-z0-9_]{0,99}))?")
 _CONTACT: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,200}")
 NETWORK_PATTERN: Final = r"[0-9A-Fa-f:.]+(?:/[0-9.]{1,15})?"
+_KEPT: Final = 1024  # networks: the machines of a site have many in common
 _NEAR: Final = 0.85  # of two names: so much alike is a slip of the pen
 _MAPPED: Final = 96  # bits in front of an IPv4 address in IPv6 clothes
 _KNOWN: Final = {service.lower(): service for service in SERVICES}
@@ -75,6 +77,7 @@ def _method(service: str, name: str) -> str:
     raise WrongValueError(f"{service} has no method {name}", f"Write one of {', '.join(methods)}.")
 
 
+@lru_cache(_KEPT)
 def network(text: str) -> Network:
     """A source network; an address alone is a network of one. Raises WrongValueError."""
     try:

@@ -8,7 +8,7 @@ import ipaddress
 import re
 from typing import Final
 
-from routing.addresses import TENTACLE_PORT, Address, checked_name, checked_port
+from routing.addresses import TENTACLE_PORT, Address, checked_name, checked_port, ip_of
 from routing.mistakes import WrongValueError
 
 NONE: Final = "none"
@@ -59,10 +59,9 @@ def _ipv6(host: str) -> str:
 
 
 def _name_or_ipv4(host: str) -> str:
-    try:
-        return str(ipaddress.IPv4Address(host))
-    except ValueError:
-        pass
+    ip = ip_of(host)
+    if ip is not None:
+        return str(ip)
     if not host.isascii():
         try:
             host = host.encode("idna").decode("ascii")
