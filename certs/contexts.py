@@ -53,9 +53,11 @@ def likeness(identity: Identity) -> tuple[object, ...]:
     """What OpenSSL's verdict on an identity depends on, whose key and certificate belong together: of alike ones it takes all
     or none. To try each of 10 000 would take a start some seconds.
     """
-    key, certificate = identity.key, identity.certificate
-    curve = key.curve.name if isinstance(key, ec.EllipticCurvePrivateKey) else ""
-    return type(key), key.key_size, curve, certificate.version, certificate.signature_algorithm_oid
+    certificate = identity.certificate
+    key = certificate.public_key()
+    curve = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else ""
+    size = getattr(key, "key_size", 0)
+    return type(key), size, curve, certificate.version, certificate.signature_algorithm_oid
 
 
 def _context(method: int, identity: Identity) -> SSL.Context:

@@ -3,7 +3,9 @@
 import datetime as dt
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -27,11 +29,19 @@ _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----[^-]+(?:-[^-]+)*----
 
 @dataclass(frozen=True)
 class Identity:
-    """A private key and its certificate. `name` is the relay's own word for it, not the certificate's."""
+    """A private key and its certificate. `name` is the relay's own word for it, not the certificate's.
+
+    held: the key, or what gives it when it is first used.
+    """
 
     name: str
     certificate: x509.Certificate
-    key: IdentityKey = field(repr=False, compare=False)
+    held: IdentityKey | Callable[[], IdentityKey] = field(repr=False, compare=False)
+
+    @cached_property
+    def key(self) -> IdentityKey:
+        """The private key. Raises CertificateError where it could not be had before, and cannot be used."""
+        return self.held() if callable(self.held) else self.held
 
     @property
     def der(self) -> bytes:
@@ -110,6 +120,31 @@ class Identity:
                 "Put one key and its certificate into the file."
             )
         return pair(name, keys[0], certificates)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyToBe:
+    """A key that nobody has parsed, and the certificate that should belong to it."""
+
+    name: str
+    certificate: x509.Certificate
+    block: bytes = field(repr=False)
+
+    def parse(self) -> IdentityKey:
+        """Raises CertificateError."""
+        return pair(self.name, _read_key(self.name, self.block, None, known_good=True), [self.certificate]).key
+
+
+def key_to_be(name: str, data: bytes) -> KeyToBe | None:
+    """Of a PEM with one plain key and one certificate, which is of a kind of key that is used here. None of any other PEM.
+
+    Raises CertificateError for a certificate that cannot be read.
+    """
+    blocks = {block.group(1): block.group(0) for block in _PEM_BLOCK.finditer(data)}
+    if data.count(b"-----BEGIN ") != len(blocks) or blocks.keys() != {b"PRIVATE KEY", b"CERTIFICATE"}:
+        return None
+    certificate = _read_certificate(name, blocks[b"CERTIFICATE"])
+    return KeyToBe(name, certificate, blocks[b"PRIVATE KEY"]) if _certificate_key(certificate) else None
 
 
 def pair(name: str, key: object, certificates: list[x509.Certificate]) -> Identity:

@@ -14,15 +14,16 @@ import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from certs.errors import CertificateError, PasswordError
 from certs.files import Reading, check_folder, check_if_there, private_folder, read_private, unusable, write_private
-from certs.identity import Identity
+from certs.identity import Identity, IdentityKey, KeyToBe, key_to_be
 from certs.passwords import PasswordSource
 from certs.pfx import read_pfx
 
 Folder = Literal["machines", "octopus"]
+T = TypeVar("T")
 
 # The names that real ones give themselves: whoever looks at the certificate sees what it stands for.
 COMMON_NAMES: Final[dict[Folder, str]] = {"machines": "Octopus Tentacle", "octopus": "Octopus Portal"}
@@ -60,9 +61,12 @@ class IdentityStore:
         self._warn = warn
         self._warned: set[Path] = set()
 
-    def machine(self, name: str, provisioned: Provisioned | None = None) -> Identity:
-        """What Octopus sees for this machine. Made on first use, unless `provisioned` names a file."""
-        return self._get("machines", name, provisioned)
+    def machine(self, name: str, provisioned: Provisioned | None = None, key_later: bool = False) -> Identity:
+        """What Octopus sees for this machine. Made on first use, unless `provisioned` names a file.
+
+        key_later: the key in a file of the relay's own is parsed when it is first used, which may raise CertificateError, too.
+        """
+        return self._get("machines", name, provisioned, key_later)
 
     def octopus(self, name: str, provisioned: Provisioned | None = None) -> Identity:
         """What Tentacles see for this octopus entry. Made on first use, unless `provisioned` names a file."""
@@ -117,11 +121,11 @@ class IdentityStore:
         """Keeps `identity` for the octopus entry of its name. Otherwise like `import_machine`."""
         return self._import("octopus", identity, replace)
 
-    def _get(self, kind: Folder, name: str, provisioned: Provisioned | None) -> Identity:
+    def _get(self, kind: Folder, name: str, provisioned: Provisioned | None, key_later: bool = False) -> Identity:
         if provisioned is not None:
             return self._read_provisioned(provisioned, name)
         path = self._path(kind, name)
-        found = find(path, name)
+        found = find(path, name, key_later)
         if found is not None:
             return found
         identity = Identity.new(name, COMMON_NAMES[kind])
@@ -193,12 +197,15 @@ def subscription_in(data: bytes, name: str, path: str) -> str:
     return found
 
 
-def find(path: Path, name: str) -> Identity | None:
-    """The identity in a file of the relay's own, None if it is not there. Raises CertificateError."""
+def find(path: Path, name: str, key_later: bool = False) -> Identity | None:
+    """The identity in a file of the relay's own, None if it is not there. Raises CertificateError.
+
+    key_later: as IdentityStore.machine() has it.
+    """
     # Whoever may write to the folders could have put a key of their own there. And what is no folder holds no key ever.
     check_state(path.parent.parent)
     data = read_private(path) if check_if_there(path.parent) else None
-    return None if data is None else _own(path, name, data)
+    return None if data is None else _own(path, name, data, key_later)
 
 
 def check_state(folder: Path) -> None:
@@ -230,8 +237,22 @@ def existing(path: Path, name: str) -> Identity:
     return _own(path, name, data)
 
 
-def _own(path: Path, name: str, data: bytes) -> Identity:
-    return _parsed(path, lambda: Identity.from_pem(name, data, known_good=True))
+def _own(path: Path, name: str, data: bytes, key_later: bool = False) -> Identity:
+    found = _parsed(path, lambda: key_to_be(name, data)) if key_later else None
+    if found is None:
+        return _parsed(path, lambda: Identity.from_pem(name, data, known_good=True))
+    return Identity(name, found.certificate, _Unparsed(path, found))
+
+
+@dataclass(frozen=True, slots=True)
+class _Unparsed:
+    """The key in a file. The same one as another where nothing in the file has changed."""
+
+    path: Path
+    key: KeyToBe
+
+    def __call__(self) -> IdentityKey:
+        return _parsed(self.path, self.key.parse)
 
 
 def read_identity(path: Path, name: str, password: str | None, warn: Callable[[str], None]) -> Identity | None:
@@ -248,7 +269,7 @@ def read_identity(path: Path, name: str, password: str | None, warn: Callable[[s
     return _parsed(path, lambda: Identity.from_pem(name, data, password))
 
 
-def _parsed(path: Path, parse: Callable[[], Identity]) -> Identity:
+def _parsed(path: Path, parse: Callable[[], T]) -> T:
     try:
         return parse()
     except CertificateError as error:

@@ -4,7 +4,7 @@ A machine's faces Octopus, an octopus entry's faces the Tentacles. So do the sub
 credentials of proxies, and of the relay's users where it is one itself: what is in files, and is part of how it is known.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,7 @@ from certs.store import IdentityStore
 from relay.errors import StartError
 from relay.transport.credentials import CredentialsError, Users, read_credentials, read_users
 from relay.transport.proxy import Proxy
-from routing.table import HttpProxy, Machine, Octopus, Table
+from routing.table import HttpProxy, Machine, Table
 
 Make = Callable[[Identity], SSL.Context]
 
@@ -51,9 +51,12 @@ class Faces:
         credentials.
         """
         shown = [each for each in table.machines if not each.passthrough]  # the Tentacles of the others show their own
+        # A key is parsed when a caller needs it; where the relay polls, it needs it at once.
+        machines = {each.name: store.machine(each.name, each.identity, key_later=not each.polled_for) for each in shown}
+        octopus = {each.name: store.octopus(each.name, each.identity) for each in table.octopus}
         return cls(
-            _Side(server_context, _read(store.machine, shown), before._machines if before else None),
-            _Side(client_context, _read(store.octopus, table.octopus), before._octopus if before else None),
+            _Side(server_context, machines, before._machines if before else None),
+            _Side(client_context, octopus, before._octopus if before else None),
             table.back_octopus.name if table.back_octopus else None,
             {each.name: store.subscription(each.name) for each in table.machines if each.polled_for and not each.subscription},
             {each.name: proxy_of(each.proxy) for each in table.octopus if each.proxy},
@@ -143,10 +146,11 @@ class _Side:
                     make(identity)  # only to know now whether OpenSSL takes it
                     tried.add(like)
                 continue
-            self.identities[name] = known  # the same object: 10,000 of them are compared in no time, and kept once
-            for key in ((name, server_context), (name, client_context)):
-                if key in before._contexts:
-                    self._contexts[key] = before._contexts[key]
+            keys = ((name, server_context), (name, client_context))
+            used = {key: before._contexts[key] for key in keys if key in before._contexts}
+            if used or known.held == identity.held:  # else a key that nobody has used yet may have been mended
+                self.identities[name] = known  # the same object: 10,000 of them are compared in no time, and let go by nobody
+                self._contexts |= used
 
     def context(self, name: str, make: Make) -> SSL.Context:
         found = self._contexts.get((name, make))
@@ -170,7 +174,3 @@ def _users(file: Path) -> Users:
         return read_users(file)
     except CredentialsError as error:
         raise StartError(f"front.credentials: {error}") from error
-
-
-def _read(get: Callable[..., Identity], entries: Iterable[Machine | Octopus]) -> dict[str, Identity]:
-    return {entry.name: get(entry.name, entry.identity) for entry in entries}

@@ -78,7 +78,7 @@ class Refusal(Word):
     MACHINE_CONNECTIONS = "machine-connections"
     HELLO_TIMEOUT = "hello-timeout"  # no ClientHello within relay.timeouts.client_hello
     LEFT_EARLY = "left-early"  # closed before its ClientHello
-    TLS = "tls"  # the handshake failed
+    TLS = "tls"  # the handshake failed, or the machine's own key cannot be used
     CERTIFICATE_REFUSED = "certificate-refused"  # closed after the handshake without a byte: does not accept ours
     IDENTIFY_TIMEOUT = "identify-timeout"  # not identified within relay.timeouts.identify
     NO_CERTIFICATE = "no-certificate"

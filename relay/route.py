@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from certs.errors import CertificateError
 from relay.admission import Visit
 from relay.backs.listening import ListeningBack
 from relay.backs.polling import PollingBack
@@ -90,8 +91,15 @@ class Route:
 
     def enter(self, sock: socket.socket, visit: Visit) -> None:
         """A caller whose ClientHello waits in the socket. Both belong to the route from now on."""
+        try:
+            context = self._house.faces.server(self.machine.name)
+        except CertificateError as error:  # of a key that nobody has needed before
+            sock.close()
+            visit.departed()
+            self.refused(Refusal.TLS, visit.peer, str(error))
+            return
         front = ListeningFront(self, visit)
-        front.link = link = TLSConnection(self._loop, sock, self._house.faces.server(self.machine.name), front)
+        front.link = link = TLSConnection(self._loop, sock, context, front)
         link.closed = visit.departed
         visit.leave, visit.stays = front.send_away, link.trusted
         self._fronts.add(front)

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 import certs
 from certs.errors import CertificateError, PasswordError
@@ -86,6 +88,43 @@ def test_both_kinds_are_apart(store: IdentityStore, made: Made, tmp_path: Path) 
 def test_the_certificates_say_what_they_stand_for(store: IdentityStore) -> None:
     assert store.machine("web01").certificate.subject.rfc4514_string() == "CN=Octopus Tentacle"
     assert store.octopus("production").certificate.subject.rfc4514_string() == "CN=Octopus Portal"
+
+
+def test_a_key_may_be_parsed_when_it_is_first_used(
+    store: IdentityStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = store.machine("web01")
+    parsed: list[bytes] = []
+    parse = serialization.load_pem_private_key
+
+    def watching(data: bytes, *arguments: Any, **options: Any) -> Any:
+        parsed.append(data)
+        return parse(data, *arguments, **options)
+
+    monkeypatch.setattr(serialization, "load_pem_private_key", watching)
+    later = store.machine("web01", key_later=True)
+    assert (later, later.thumbprint, parsed) == (made, made.thumbprint, [])
+    (tmp_path / "state" / "machines" / "web01.pem").unlink()  # it is the one that the file had
+    assert [later.pem(), later.pem()] == [made.pem()] * 2
+    assert len(parsed) == 1
+
+
+def test_a_damaged_key_is_then_found_when_it_is_first_used(store: IdentityStore, tmp_path: Path) -> None:
+    path = store.machine_file("web01")
+    whole = store.machine("web01").pem()
+    path.write_bytes(whole.replace(b"\nM", b"\n!", 1))
+    later = store.machine("web01", key_later=True)
+    with pytest.raises(CertificateError, match=f"^{re.escape(str(path))}: identity web01: the private key cannot be read"):
+        later.pem()
+    key, _, certificate = whole.partition(b"-----BEGIN CERTIFICATE-----")
+    stranger = Identity.new("web02", "Octopus Tentacle").certificate_pem()
+    path.write_bytes(key + stranger)
+    with pytest.raises(CertificateError, match=f"^{re.escape(str(path))}: .* does not belong to the private key"):
+        store.machine("web01", key_later=True).pem()
+    for damaged in (key, key + key + stranger, key + b"-----BEGIN CERTIFICATE-----" + certificate.replace(b"\nM", b"\n!", 1)):
+        path.write_bytes(damaged)
+        with pytest.raises(CertificateError, match=f"^{re.escape(str(path))}: identity web01: "):
+            store.machine("web01", key_later=True)
 
 
 def test_finding_makes_nothing(store: IdentityStore, made: Made, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from identities import identity
 from OpenSSL import SSL
 from scripted import party
@@ -129,3 +131,68 @@ def test_an_identity_that_openssl_refuses_is_found_among_others_that_it_takes(
     store.import_octopus(identity("production"))
     with pytest.raises(CertificateError, match="web02"):
         Faces.read(table(tmp_path, *(machine(name, octopus=(PRODUCTION,)) for name in ("web01", "web02"))), store)
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The keys that are parsed from now on."""
+    found: list[bytes] = []
+    parse = serialization.load_pem_private_key
+
+    def watching(data: bytes, *arguments: Any, **options: Any) -> Any:
+        found.append(data)
+        return parse(data, *arguments, **options)
+
+    monkeypatch.setattr(serialization, "load_pem_private_key", watching)
+    return found
+
+
+def alike(folder: Path, *names: str) -> IdentityStore:
+    """With identities that OpenSSL cannot tell apart, all of them of one key."""
+    made = IdentityStore(folder / "state", lambda identity, path: None, pytest.fail)
+    one = identity("web01")
+    for name in names:
+        made.import_machine(Identity(name, one.certificate, one.key))
+    made.import_octopus(identity("production"))
+    return made
+
+
+def test_keys_of_machines_are_parsed_when_a_caller_comes(tmp_path: Path, parsed: list[bytes]) -> None:
+    names = [f"web0{number}" for number in range(1, 7)]
+    store = alike(tmp_path, *names)
+    faces = Faces.read(table(tmp_path, *(machine(name, octopus=(PRODUCTION,)) for name in names)), store)
+    assert len(parsed) == 2  # that of the octopus entry, and one machine's, to see whether OpenSSL takes such keys
+    faces.server("web05")
+    faces.server("web05")
+    assert len(parsed) == 3
+
+
+def test_the_key_with_which_the_relay_polls_is_parsed_at_once(tmp_path: Path, parsed: list[bytes]) -> None:
+    store = alike(tmp_path, "web01", "web02")
+    polled = machine("web02", octopus=(PRODUCTION,), polled_for=True, subscription="poll://sq/")
+    path = store.machine_file("web02")
+    path.write_bytes(path.read_bytes().replace(b"\nM", b"\n!", 1))
+    with pytest.raises(CertificateError, match="web02: the private key cannot be read"):
+        Faces.read(table(tmp_path, machine(octopus=(PRODUCTION,)), polled), store)
+
+
+def test_a_key_that_was_damaged_and_is_mended_is_taken_by_a_reload(tmp_path: Path) -> None:
+    store = alike(tmp_path, "web01", "web02")
+    declared = table(tmp_path, *(machine(name, octopus=(PRODUCTION,)) for name in ("web01", "web02")))
+    path = store.machine_file("web02")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"\nM", b"\n!", 1))
+    before = Faces.read(declared, store)
+    with pytest.raises(CertificateError, match="web02"):
+        before.server("web02")
+    path.write_bytes(whole)
+    after = Faces.read(declared, store, before)
+    assert after.same(before, declared.machines[1])
+    after.server("web02")
+
+
+def test_identities_that_nobody_has_used_are_kept_where_their_files_are_the_same(tmp_path: Path) -> None:
+    store = alike(tmp_path, "web01", "web02")
+    declared = table(tmp_path, *(machine(name, octopus=(PRODUCTION,)) for name in ("web01", "web02")))
+    before = Faces.read(declared, store)
+    assert Faces.read(declared, store, before).of_machine("web02") is before.of_machine("web02")

@@ -133,6 +133,27 @@ async def test_it_makes_missing_identities_and_says_where_its_doors_are(site: Si
     assert line["thumbprint_for_octopus"] == str(Thumbprint.of(shown))
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_machine_whose_key_is_damaged_turns_callers_away_and_the_others_are_served(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    path = tmp_path / "state" / "machines" / "web03.pem"
+    path.touch(0o600)
+    path.write_bytes(identity("tentacle").pem().replace(b"\nM", b"\n!", 1))
+    site.relay.reload(site.machine, *(replace(site.machine, name=name) for name in ("web02", "web03")))
+    caller = await site.street.call(site.service.doors["web03"], client_side("TLSv1.3", identity("octopus")), shakes=False)
+    await site.street.ended(caller)
+    [line] = site.relay.log("caller refused")
+    assert (line["machine"], line["reason"]) == ("web03", "tls")
+    assert line["detail"].startswith(f"{path}: identity web03: the private key cannot be read")
+    failure = site.service.last_failure("web03")
+    assert failure
+    assert failure.word is Refusal.TLS
+    caller, tentacle = await site.answered()
+    await site.call(caller, tentacle)
+    assert site.relay.metric("relay_connections") == 1
+    await site.clean()
+
+
 # ---- calls --------------------------------------------------------------------------------------------------------------
 
 
