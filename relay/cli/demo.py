@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from relay.cli.exits import NOT_FINE, fail
 from relay.cli.tables import print_table
+from relay.collector import collect
 from relay.demo.play import Demo, DemoError, Exchanged
 from relay.demo.scene import LOCAL, Scene
 
@@ -52,6 +53,7 @@ def demo(keep: bool, polling: bool) -> None:
         ending.addBoth(lambda _: reactor.stop())
 
     reactor.callWhenRunning(begin)
+    collect()
     reactor.run()
     audience.close()
     [end] = ends

@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from relay.cli.exits import MISUSE, PIPE_CLOSED, interrupted
+from relay.collector import collector_off
 
 # What writing may give. Of any other error nobody can say that it is the output's.
 _OF_WRITING: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN}
@@ -54,7 +55,7 @@ class Program(click.Group):
     """A group of commands that ends with one line on standard error where click would show a traceback, or say "Aborted!"."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        with _in_one_line():
+        with _in_one_line(), collector_off():
             return super().main(*arguments, **options)
 
     # click's own main takes a closed pipe and Ctrl-C for "not fine": these two have to be before it.

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from relay.clock import keep_monotonic
+from relay.collector import collect
 
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ def finish(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
         ending.addBoth(lambda _: reactor.stop())
 
     reactor.callWhenRunning(begin)
+    collect()
     reactor.run(installSignalHandlers=False)
     if interrupted:
         raise click.Abort

@@ -1,6 +1,5 @@
 """``relay-tentacle run``: the relay in the foreground, until SIGTERM."""
 
-import gc
 import signal
 import threading
 from pathlib import Path
@@ -21,6 +20,7 @@ from relay.admin.twisted_log import observe_twisted
 from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import fail
 from relay.clock import keep_monotonic
+from relay.collector import collect
 from relay.errors import StartError
 from relay.owners import check_owner
 from relay.program import command
@@ -89,7 +89,7 @@ def run(config: Path) -> None:
         outputs.close()
         fail(str(error))
     log.info("running", machines=len(table.machines), config=str(config.absolute()))
-    gc.freeze()  # what was made to start lives as long as the process: no collection need look at it again
+    collect()
     reactor.run(installSignalHandlers=False)
     admin.close()
     outputs.close()

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from relay.clock import Reactor, keep_monotonic
+from relay.collector import collect
 
 T = TypeVar("T")
 
@@ -26,6 +27,7 @@ def wait_for(work: Callable[[Reactor], Coroutine[Any, Any, T]]) -> T:
         done.addBoth(lambda _: reactor.stop())
 
     reactor.callWhenRunning(begin)
+    collect()
     reactor.run()
     if not ends:
         raise click.Abort
