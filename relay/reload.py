@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from certs.errors import CertificateError
 from relay.admin.log import Log
 from relay.admin.metrics import Metrics
+from relay.collector import collector_off, settle
 from relay.errors import StartError
 from relay.faces import Faces
 from routing.load import load
@@ -36,6 +37,19 @@ class Changes:
     removed: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
     closed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What another table brings, compared with the one in force.
+
+    doors: machines of whose doors something else has to be said than before.
+    """
+
+    table: Table
+    faces: Faces
+    changes: Changes
+    doors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +96,11 @@ class Follower(Protocol):
 class Service(Protocol):
     """What is reloaded (service.RelayService)."""
 
-    def read_faces(self, table: Table) -> Faces:
-        """Reads the table's identities; in a thread. Raises CertificateError."""
+    def read(self, table: Table) -> News:
+        """Reads its identities, and compares it with the table in force; in a thread. Raises CertificateError, StartError."""
 
-    def reload(self, table: Table, now: bool = False, faces: Faces | None = None) -> Changes:
-        """Raises StartError, CertificateError; then nothing has changed."""
+    def reload(self, news: News, now: bool = False) -> Changes:
+        """Raises StartError; then nothing has changed."""
 
 
 class Reloader:
@@ -156,19 +170,21 @@ class Reloader:
 
     async def _reload(self, now: bool) -> ReloadOutcome:
         try:
-            table = await self._read(
-                lambda: self._load(self.path),
-                FILES_WITHIN,
-                f"{self.path}, or a file that it includes, cannot be read within {FILES_WITHIN:.0f} s. See whether its disk "
-                "or its mount answers, and whether the machine is overloaded",
-            )
-            faces = await self._read(
-                lambda: self._service.read_faces(table),
+            with collector_off():
+                table = await self._read(
+                    lambda: self._load(self.path),
+                    FILES_WITHIN,
+                    f"{self.path}, or a file that it includes, cannot be read within {FILES_WITHIN:.0f} s. See whether its "
+                    "disk or its mount answers, and whether the machine is overloaded",
+                )
+                settle()
+            news = await self._read(
+                lambda: self._service.read(table),
                 IDENTITIES_WITHIN,
                 f"the identities cannot be read or made within {IDENTITIES_WITHIN:.0f} s. Those made so far are kept. See "
                 "whether the disk or the mount of relay.state and of each identity's file answers",
             )
-            changes = self._service.reload(table, now, faces)
+            changes = self._service.reload(news, now)
         except ConfigurationError as error:
             for mistake in error.mistakes:
                 self._log.error("a mistake in the configuration", mistake=str(mistake))

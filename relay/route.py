@@ -233,9 +233,10 @@ class Route:
         if not self.barred:
             self._polls.renew()
         closed = self.cut_untrusted(cut) if cut else 0
-        stays = _same_door(before, machine) and faces.same_to_callers(faces_before, machine.name)
-        for front in list(self._fronts):
-            front.settle(stays)
+        if self._fronts:
+            stays = _same_door(before, machine) and faces.same_to_callers(faces_before, machine.name)
+            for front in list(self._fronts):
+                front.settle(stays)
         return closed
 
     def cut_untrusted(self, why: str) -> int:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
 from typing import Final
@@ -11,6 +11,7 @@ from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 
 from certs.store import IdentityStore
+from relay import door_lines
 from relay.admin.access_log import AccessLog
 from relay.admin.limits import read_limits
 from relay.admin.log import Log
@@ -26,7 +27,7 @@ from relay.faces import Faces
 from relay.fronts.dials import DialGate
 from relay.operated import Operated
 from relay.outcomes import MACHINE_DRAINS, MACHINE_GONE, RELAY_DRAINS, Refusal
-from relay.reload import Changes, Follower, Step, compare
+from relay.reload import Changes, Follower, News, Step, compare
 from relay.reports import Reports
 from relay.route import Failure
 from relay.routes import AnyRoute, can_serve, route_for
@@ -96,7 +97,8 @@ class RelayService(Operated):
         self._declare()
         for route in self._routes.values():
             route.start()
-        self._say_doors(self._routes)
+        door_lines.say(self._log, self.table, self.faces, door_lines.with_line(self.table))
+        door_lines.say_shared(self._log, self.table)
         self.started = time.time()
         self._timer = self._reactor.callLater(CHECK_EVERY, self._check)
         self._metrics.gauge("relay_connections", "Callers' connections that are open.", lambda: self.admission.connections)
@@ -194,31 +196,36 @@ class RelayService(Operated):
         """It hears of every reload from now on, and can refuse it."""
         self._followers.append(follower)
 
-    def read_faces(self, table: Table) -> Faces:
-        """The identities of this table, as files have them now. May run in a thread. Raises CertificateError."""
-        return Faces.read(table, self._store, self.faces)
+    def read(self, table: Table) -> News:
+        """What this table would bring, by its identities as files have them now. May run in a thread.
 
-    def reload(self, table: Table, now: bool = False, faces: Faces | None = None) -> Changes:
+        Raises CertificateError, StartError.
+        """
+        faces = Faces.read(table, self._store, self.faces)
+        doors = door_lines.with_other_line(self.table, self.faces, table, faces)
+        return News(table, faces, compare(self.table, table, self.faces, faces), tuple(doors))
+
+    def reload(self, news: News, now: bool = False) -> Changes:
         """Runs by this table from now on. All of it is taken in this turn of the reactor, or nothing of it.
 
-        now: what it does not allow any more is cut at once, calls included. faces: its identities, where they were read before.
-        Raises StartError, CertificateError.
+        news: what read() said, with no reload in between. now: what is not allowed any more is cut at once, calls included.
+        Raises StartError.
         """
         if self._loop is None or self.draining:
             raise StartError("the relay is stopping, and takes no other configuration")
+        table, changes = news.table, news.changes
         _check_lasting(self.table.relay, table.relay)
-        faces = faces or self.read_faces(table)
-        changes = compare(self.table, table, self.faces, faces)
         steps = self._prepare(table)
-        moved = [name for name in changes.changed if _shown(self.table, self.faces, name) != _shown(table, faces, name)]
-        faces_before, self.faces, self.table = self.faces, faces, table
+        before, faces_before = self.table, self.faces
+        self.table, self.faces = table, news.faces
         self.admission.follow(table)
         self._loop.gate.pace(table.relay.limits.handshakes, table.relay.limits.source_handshakes)
         closed = self._take(changes, faces_before, now)
         self._declare()
         for step in steps:
             step.commit()
-        self._say_doors((*changes.added, *moved))
+        door_lines.say(self._log, table, self.faces, news.doors)
+        door_lines.say_shared(self._log, table, before)
         return replace(changes, closed=closed)
 
     def _prepare(self, table: Table) -> list[Step]:
@@ -237,7 +244,7 @@ class RelayService(Operated):
         """Makes the routes those of the table in force; how many callers' connections were cut."""
         assert self._loop
         closed = 0
-        other_kind = [machine.name for machine in self.table.machines if self._is_of_another_kind(machine)]
+        other_kind = [name for name in changes.changed if self._is_of_another_kind(name)]
         removed = [self._routes.pop(name) for name in (*changes.removed, *other_kind)]
         drained = {route.machine.name for route in removed if route.drained}
         self._leaving += removed
@@ -259,29 +266,10 @@ class RelayService(Operated):
                 self._routes[machine.name].machine = machine  # the same, but for the lines where it is declared
         return closed
 
-    def _is_of_another_kind(self, machine: Machine) -> bool:
+    def _is_of_another_kind(self, name: str) -> bool:
         """It was passed through and is not any more, or the other way round: its callers cannot go on."""
-        route = self._routes.get(machine.name)
-        return route is not None and not can_serve(route, machine)
-
-    def _say_doors(self, machines: Iterable[str]) -> None:
-        """Of these machines, where they are reached."""
-        for name in machines:
-            machine = self._routes[name].machine
-            self._log.info(
-                "door open",
-                machine=name,
-                door=str(machine.door) if machine.door else None,
-                host=machine.host,
-                **({"connect": str(machine.target)} if machine.target else {}),
-                **({"subscription": _subscription(machine, self.faces)} if machine.polled_for else {}),
-                tentacle=str(machine.tentacle or machine.uri),
-                **(
-                    {"passthrough": True}
-                    if machine.passthrough
-                    else {"thumbprint_for_octopus": str(self.faces.of_machine(name).thumbprint)}
-                ),
-            )
+        machine = self.table.machine(name)
+        return machine is not None and not can_serve(self._routes[name], machine)
 
     # ---- time -------------------------------------------------------------------------------------------------------
 
@@ -351,19 +339,6 @@ class RelayService(Operated):
         loop.stop()
         self._emptied()
         self._log.info("stopped")
-
-
-def _shown(table: Table, faces: Faces, name: str) -> tuple[object, ...]:
-    """What is said of a machine's door."""
-    machine = table.machine(name)
-    assert machine
-    identity = None if machine.passthrough else faces.of_machine(name)
-    return machine.door, machine.host, machine.target, machine.uri, identity, _subscription(machine, faces)
-
-
-def _subscription(machine: Machine, faces: Faces) -> str | None:
-    """What Octopus has to have for it, where the relay polls."""
-    return (machine.subscription or faces.subscription(machine.name)) if machine.polled_for else None
 
 
 def _check_lasting(before: Relay, after: Relay) -> None:

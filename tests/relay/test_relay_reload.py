@@ -1,5 +1,6 @@
 """One reload at a time: reading, taking, telling. What it does to machines is in test_service_reload."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from relay.admin.metrics import Metrics
 from relay.admin.writer import FLUSH_AFTER, LineWriter
 from relay.errors import StartError
 from relay.faces import Faces
-from relay.reload import FILES_WITHIN, IDENTITIES_WITHIN, MOST_STUCK, Changes, Reloader, ReloadOutcome
+from relay.reload import FILES_WITHIN, IDENTITIES_WITHIN, MOST_STUCK, Changes, News, Reloader, ReloadOutcome
 from routing.load import load
 from routing.mistakes import ConfigurationError, Mistake
 from routing.table import Table
@@ -35,21 +36,21 @@ class FakeService:
     """What is reloaded: it writes down by what, and in which thread its identities were read."""
 
     def __init__(self) -> None:
-        self.taken: list[tuple[Table, bool, Faces | None]] = []
+        self.taken: list[tuple[Table, bool, Faces]] = []
         self.threads: list[threading.Thread] = []
         self.error: Exception | None = None
         self.changes = Changes()
 
-    def read_faces(self, table: Table) -> Faces:
+    def read(self, table: Table) -> News:
         self.threads.append(threading.current_thread())
-        return FACES
+        return News(table, FACES, self.changes)
 
-    def reload(self, table: Table, now: bool = False, faces: Faces | None = None) -> Changes:
+    def reload(self, news: News, now: bool = False) -> Changes:
         assert threading.current_thread() is threading.main_thread()
         if self.error:
             raise self.error
-        self.taken.append((table, now, faces))
-        return self.changes
+        self.taken.append((news.table, now, news.faces))
+        return news.changes
 
 
 class Scene:
@@ -256,7 +257,7 @@ async def test_files_that_hang_fail_the_reload_and_hold_up_no_other(scene: Scene
 
 @pytest_twisted.ensureDeferred
 async def test_identities_that_hang_fail_the_reload(scene: Scene, hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scene.service, "read_faces", hanging.hang)
+    monkeypatch.setattr(scene.service, "read", hanging.hang)
     [line] = (await given_up(scene, hanging, IDENTITIES_WITHIN)).lines
     assert line.startswith("the identities cannot be read or made within 600 s.")
     monkeypatch.undo()
@@ -278,3 +279,23 @@ async def test_those_that_hang_are_bounded(scene: Scene, hanging: Hanging) -> No
     scene.read = lambda path: scene.table
     assert (await scene.reloader.reload()).ok
     await hanging.changes.until(lambda: hanging.ended == MOST_STUCK)
+
+
+# ---- the collector of garbage -------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_is_off_while_files_are_read_and_on_again_however_that_ends(scene: Scene, hanging: Hanging) -> None:
+    seen: list[bool] = []
+
+    def reading(path: Path) -> Table:
+        seen.append(gc.isenabled())
+        return scene.table
+
+    scene.read = reading
+    assert (await scene.reloader.reload()).ok
+    scene.read = hanging.hang
+    assert not (await given_up(scene, hanging, FILES_WITHIN)).ok
+    assert (seen, gc.isenabled()) == ([False], True)
+    hanging.go.set()
+    await hanging.changes.until(lambda: hanging.ended)

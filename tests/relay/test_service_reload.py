@@ -82,6 +82,18 @@ async def test_a_door_is_logged_again_where_what_was_said_of_it_is_not_so_any_mo
     assert [line["tentacle"] for line in site.relay.log("door open")] == [str(site.machine.tentacle), "127.0.0.1:1"]
 
 
+@pytest_twisted.ensureDeferred
+async def test_the_shared_door_is_logged_with_how_many_machines_are_reached_there_when_that_changes(tmp_path: Path) -> None:
+    front = Address("127.0.0.1", 0)
+    site = Site(tmp_path, front=front)
+    named = [machine(name, octopus=(OCTOPUS,), door=None, host=f"{name}.relay.corp") for name in ("web02", "web03")]
+    site.relay.reload(site.machine, *named, front=front)
+    site.relay.reload(site.machine, *named, front=front)
+    assert [line["hosts"] for line in site.relay.log("shared door open")] == [0, 2]
+    assert [line["machine"] for line in site.relay.log("door open")] == ["web01"]
+    await site.clean()
+
+
 # ---- what has changed ---------------------------------------------------------------------------------------------------
 
 

@@ -55,7 +55,7 @@ class Service:
 
     def reload(self, *machines: Machine, now: bool = False, **options: Any) -> Changes:
         """It runs by another configuration."""
-        return self.service.reload(self.table(*machines, **options), now)
+        return self.service.reload(self.service.read(self.table(*machines, **options)), now)
 
     def log(self, event: str | None = None) -> list[dict[str, Any]]:
         """The lines of the log, those of one event or all."""
