@@ -14,6 +14,7 @@ Rules:
 
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import AddressValueError, IPv6Address
+from math import inf
 from typing import Final
 
 from relay.load import InUse
@@ -23,18 +24,23 @@ from routing.table import Machine, Octopus, OctopusLimits, RelayLimits, Table
 
 KNOWN: Final = 4096
 PAST: Final = 4096
+CALLING: Final = 1.0  # seconds behind a call in which its source is one that calls
 _SITE: Final = 64  # bits of an IPv6 address that say whose network it is
 
 
 class Source(Turns):
     """An address that callers come from, or an IPv6 network. strangers: in the order in which they came."""
 
-    __slots__ = ("name", "strangers")
+    __slots__ = ("_admission", "name", "strangers")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, admission: "Admission") -> None:
         super().__init__()
+        self._admission = admission
         self.name = name
         self.strangers: dict[Visit, None] = {}
+
+    def others_call(self, now: float) -> bool:
+        return self._admission.others_call(self.name, now)
 
 
 class Visit:
@@ -93,6 +99,8 @@ class Admission:
         self._of_octopus: dict[str, int] = {}
         self._of_machine: dict[str, int] = {}
         self._exchanges: dict[str, int] = {}  # by octopus entry
+        self._last_call = "", -inf  # its source, and when it ended; and that of the last one of another source
+        self._other_call = "", -inf
         self.connections = 0
         self.strangers = 0
         self.exchanges = 0
@@ -146,7 +154,7 @@ class Admission:
     def admit(self, peer: str, opened: float) -> Visit | SentAway:
         """Counts one more caller's connection; why it is to be closed, if it is."""
         name, limits = source_of(peer), self.limits
-        source = self._sources.get(name) or Source(name)
+        source = self._sources.get(name) or Source(name, self)
         if len(source.strangers) >= limits.source_strangers:
             detail = f"{len(source.strangers)} callers of {name} are not identified yet (relay.limits.source_strangers)"
             return SentAway(Refusal.SOURCE_STRANGERS, detail)
@@ -272,6 +280,18 @@ class Admission:
         """One that has begun is over."""
         self.exchanges -= 1
         _less(self._exchanges, octopus)
+
+    def called(self, peer: str, now: float) -> None:
+        """A call of whoever has this address is over; a node that was polled for it has one, too."""
+        name = source_of(peer)
+        if name != self._last_call[0]:
+            self._other_call = self._last_call
+        self._last_call = name, now
+
+    def others_call(self, source: str, now: float) -> bool:
+        """Whether a call of another source has ended within the last CALLING seconds."""
+        _, at = self._last_call if self._last_call[0] != source else self._other_call
+        return now - at < CALLING
 
 
 def source_of(peer: str) -> str:

@@ -20,6 +20,7 @@ from relay.admin.readings import IN_FLIGHT
 from relay.admission import Admission
 from relay.backs.entrance import PollingEntrance
 from relay.backs.polling import PollingBack
+from relay.call import Call
 from relay.clock import Reactor, Timer
 from relay.doors import BACK, SHARED, Doors
 from relay.errors import NoSuchNameError, StartError
@@ -57,7 +58,7 @@ class RelayService(Operated):
         self._log = log
         self._metrics = metrics
         self._reports = reports = Reports(reactor, log, access_log, metrics)
-        self.ended, self.passed, self.refused, self.starved = reports.ended, reports.passed, reports.refused, reports.starved
+        self.passed, self.refused, self.starved = reports.passed, reports.refused, reports.starved
         self.node_polled, self.node_troubled, self.back_down = reports.node_polled, reports.node_troubled, reports.back_down
         self.dials = DialGate(reactor)
         self.random = Random()  # noqa: S311 (of pauses, and of nothing secret)
@@ -155,6 +156,10 @@ class RelayService(Operated):
     def entrance(self) -> PollingEntrance:
         assert self._entrance is not None
         return self._entrance
+
+    def ended(self, call: Call) -> None:
+        self._reports.ended(call)
+        self.admission.called(call.peer, call.ended)
 
     def _context_at_entrance(self) -> SSL.Context:
         return self.faces.entrance()

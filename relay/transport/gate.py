@@ -4,6 +4,8 @@ Rules:
 1. One handshake begins per turn of the reactor, so whatever else is ready gets its turn between two.
 2. No more begin per second than configured; and of one source, unless it is free, no more than configured for it.
 3. Sources take turns, whatever number of callers waits of each: a flood keeps nobody waiting but those who share its address.
+4. While others call, a source of which more than FEW wait rests behind each handshake REST times as long as that took, free or
+   not: a call has to wait for one of them now and then, and not for one at each of its steps.
 
 Callers that wait here wait before ServerHello, under their own deadline, and are bounded where they are let in (admission.py).
 """
@@ -18,6 +20,8 @@ from typing import Final
 from relay.clock import Clock, Timer
 
 BURST: Final = 0.1  # seconds' worth of handshakes that may begin without waiting
+REST: Final = 9
+FEW: Final = 4
 _ONE: Final = 1 - 1e-9  # a wait for one token may come out a rounding error short of it
 
 
@@ -44,16 +48,21 @@ class _Bucket:
 class Turns:
     """The handshakes of one source: those that wait, in order, and its pace. free: it has no pace of its own.
 
-    queued: the gate knows of it.
+    queued: the gate knows of it. rested: when it will be, if others call (the reactor's clock).
     """
 
-    __slots__ = ("bucket", "free", "queued", "waiting")
+    __slots__ = ("bucket", "free", "queued", "rested", "waiting")
 
     def __init__(self) -> None:
         self.bucket = _Bucket()
         self.free = False
         self.queued = False
+        self.rested = 0.0
         self.waiting: dict[Callable[[], None], None] = {}
+
+    def others_call(self, now: float) -> bool:
+        """Whether other sources make calls these days."""
+        return False
 
 
 class HandshakeGate:
@@ -148,6 +157,8 @@ class HandshakeGate:
         if self._waiting:
             self._arm(0)
         begin()
+        ended = self._clock.seconds()
+        turns.rested = ended + REST * (ended - now)
 
     def _whose(self, now: float) -> Turns | None:
         """The source whose turn it is; None where all of them have to rest."""
@@ -158,8 +169,10 @@ class HandshakeGate:
             if not turns.waiting:
                 turns.queued = False
                 continue
-            wait = turns.bucket.wait(now, self._per_source)
-            if turns.free or not wait:
+            wait = 0.0 if turns.free else turns.bucket.wait(now, self._per_source)
+            if turns.rested - now > wait and len(turns.waiting) > FEW and turns.others_call(now):
+                wait = turns.rested - now
+            if not wait:
                 return turns
             heappush(self._resting, (now + wait, next(self._order), turns))
         return None

@@ -221,3 +221,26 @@ def test_the_counts_agree_with_who_is_there(steps: list[tuple[int, int]]) -> Non
     while there:
         departs(there[0])
     assert (made.connections, made.strangers, made._crowds) == (0, 0, {})
+
+
+# ---- who calls ----------------------------------------------------------------------------------------------------------
+
+
+def test_others_call_where_another_source_did_a_moment_ago() -> None:
+    made = admission()
+    assert not made.others_call("192.0.2.1", 0.0)
+    made.called("192.0.2.1:1", 10.0)
+    assert not made.others_call("192.0.2.1", 10.0)
+    assert made.others_call("192.0.2.2", 10.0)
+    made.called("192.0.2.2:1", 10.5)
+    made.called("192.0.2.2:2", 10.6)
+    assert made.others_call("192.0.2.2", 10.9)
+    assert not made.others_call("192.0.2.2", 10.0 + rooms.CALLING)
+    assert made.others_call("192.0.2.1", 10.0 + rooms.CALLING)
+
+
+def test_a_source_knows_whether_others_call() -> None:
+    made = admission()
+    one, other = Door(made).comes("192.0.2.1:1").source, Door(made).comes("[2001:db8::1]:1").source
+    made.called("[2001:db8::2]:7", 1.0)
+    assert (one.others_call(1.5), other.others_call(1.5)) == (True, False)

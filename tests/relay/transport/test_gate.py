@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from relay.clock import Clock as AnyClock
-from relay.transport.gate import BURST, HandshakeGate, Turns
+from relay.transport.gate import BURST, FEW, REST, HandshakeGate, Turns
 
 
 class Gate(HandshakeGate):
@@ -265,3 +265,52 @@ def test_when_all_have_left_nothing_is_waited_for_and_they_may_come_again() -> N
     gate.enter(turns, lambda: began.append(3))
     clock.pump([1] * 2)
     assert began == [1, 3]
+
+
+class Calling(Turns):
+    """A source beside which others call, or not."""
+
+    def __init__(self, others: bool) -> None:
+        super().__init__()
+        self.free = True
+        self.others = others
+
+    def others_call(self, now: float) -> bool:
+        return self.others
+
+
+@pytest.mark.parametrize(
+    ("others", "more", "wanted"),
+    [(True, 3, [0, 1 + REST, 2 * (1 + REST)]), (True, 0, [0, 1, 2]), (False, 3, [0, 1, 2])],
+)
+def test_while_others_call_a_crowd_rests_behind_each_handshake(others: bool, more: int, wanted: list[int]) -> None:
+    clock, began = Clock(), []
+    gate, source = HandshakeGate(clock, 1000, 1000), Calling(others)
+
+    def begin(number: int) -> None:  # which takes a second
+        began.append((number, round(clock.seconds())))
+        clock.rightNow += 1
+
+    for number in range(FEW + more):
+        gate.enter(source, lambda number=number: begin(number))
+    clock.advance(0)
+    clock.pump([0.125] * 200)
+    assert began[:3] == list(enumerate(wanted))
+    assert len(began) == FEW + more, "the last few do not rest"
+
+
+def test_another_source_need_not_rest_for_it() -> None:
+    clock, began = Clock(), []
+    gate, crowd, one = HandshakeGate(clock, 1000, 1000), Calling(True), Calling(True)
+
+    def begin(number: int) -> None:
+        began.append(number)
+        clock.rightNow += 1
+
+    for number in range(FEW + 2):
+        gate.enter(crowd, lambda number=number: begin(number))
+    clock.advance(0)
+    gate.enter(one, lambda: began.append("one"))
+    clock.advance(0)
+    clock.advance(0)
+    assert began == [0, "one"]
