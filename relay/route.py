@@ -101,9 +101,10 @@ class Route:
         front = ListeningFront(self, visit)
         front.link = link = TLSConnection(self._loop, sock, context, front)
         link.closed = visit.departed
+        link.shares(self.machine.name)
         visit.leave, visit.stays = front.send_away, link.trusted
         self._fronts.add(front)
-        link.accept()
+        link.accept(visit.source.name)
 
     def back(self, octopus: Octopus) -> Back:
         """Where the machine's Tentacle is had from, for calls of this Octopus."""

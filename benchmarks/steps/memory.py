@@ -51,6 +51,9 @@ class MemoryLink:
         self.unread = 0
         self.written = b""
 
+    def shares(self, machine: str) -> None:
+        pass
+
     def write(self, data: bytes) -> None:
         self.written = data
 
@@ -78,7 +81,9 @@ class _Dial:
 
     made: "_Dial"
 
-    def __init__(self, loop: object, host: str, port: int, context: object, receiver: Receiver, *_: object) -> None:
+    def __init__(
+        self, loop: object, host: str, port: int, context: object, receiver: Receiver, *_: object, **__: object
+    ) -> None:
         self.link = MemoryLink(TENTACLE.der)
         self.receiver = receiver
         _Dial.made = self

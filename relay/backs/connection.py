@@ -72,7 +72,9 @@ class BackConnection:
         self.since = loop.reactor.seconds()
         address = machine.tentacle
         assert address, "a polling Tentacle is not dialled"
-        self._dial: Dial | None = Dial(loop, address.host, address.port, context, self, connect, self._dial_failed)
+        self._dial: Dial | None = Dial(
+            loop, address.host, address.port, context, self, connect, self._dial_failed, machine=machine.name
+        )
 
     # ---- until it is ready ------------------------------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ class PollingEntrance:
         link.closed = visit.departed
         visit.leave, visit.stays = lambda why: self._send_away(connection, why), link.trusted
         self._callers[connection] = visit
-        link.accept()
+        link.accept(visit.source.name)
 
     # ---- what connections ask and say -------------------------------------------------------------------------------
 
@@ -93,6 +93,7 @@ class PollingEntrance:
         if refusal := back.refusal():
             self._turn_away(connection, refusal[0], machine.name, f"{subscription}: {refusal[1]}")
             return None
+        connection.link.shares(machine.name)
         self._callers[connection].trusted()
         return back
 

@@ -107,7 +107,7 @@ class Door:
         self._guide = guide
         self._connect = connect
         if connect and self._porch is None:
-            self._porch = Porch(self._loop.reactor, connect)
+            self._porch = Porch(self._loop, connect)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -140,7 +140,13 @@ class Door:
             assert isinstance(visit, Visit)
             self._await_hello(_Visitor(sock, peer, visit))
         elif isinstance(visit, Visit):
-            greeting = porch.greet(sock, self._house.timeouts.client_hello, _Greeted(self, _Visitor(sock, peer, visit)))
+            guest = _Greeted(self, _Visitor(sock, peer, visit))
+            try:
+                greeting = porch.greet(sock, self._house.timeouts.client_hello, guest, visit.source.name)
+            except OSError:  # the system polls no more sockets
+                sock.close()
+                visit.departed()
+                raise
             visit.leave = greeting.stop
         else:
             porch.turn_away(sock, _NotAdmitted(self, peer), visit)
@@ -159,7 +165,7 @@ class Door:
 
         left = max(0.0, visitor.visit.opened + self._house.timeouts.client_hello - self._loop.reactor.seconds())
         try:
-            arrival = Arrival(self._loop, visitor.sock, left, arrived, failed)
+            arrival = Arrival(self._loop, visitor.sock, left, arrived, failed, visitor.visit.source.name)
         except OSError:  # the system polls no more sockets
             visitor.sock.close()
             visitor.visit.departed()

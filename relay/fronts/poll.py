@@ -133,7 +133,7 @@ class Poll:
         self.link: TLSConnection
         self.state = State.DIALLING
         self._dial: Dial | None = Dial(
-            owner.loop, node.host, node.port, owner.context, self, CONNECT, self._dial_failed, proxy=owner.proxy
+            owner.loop, node.host, node.port, owner.context, self, CONNECT, self._dial_failed, owner.proxy, owner.machine.name
         )
 
     # ---- until it polls ---------------------------------------------------------------------------------------------

@@ -15,21 +15,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from twisted.internet.interfaces import IReadDescriptor
-from twisted.python.failure import Failure
-from zope.interface import implementer
-
-from relay.clock import Reactor
 from relay.fronts.tunnel_answers import ESTABLISHED, HALF, LATE, UNAVAILABLE, Answer
 from relay.fronts.tunnel_request import LARGEST, HeaderReader, NoTunnelError, TunnelRequest
 from relay.outcomes import Refusal, SentAway
 from relay.transport.arrival import HELLO_CLOSED
+from relay.transport.loop import Loop
+from relay.transport.poller import READ
 
 TURNED_AWAY: Final = 64  # callers that may be heard out at once, though the relay has no place for them
 AWAY_WITHIN: Final = 2.0  # seconds for the header of one who cannot be let in
 LINGER: Final = 2.0  # seconds for a caller to take its answer, and to close
 _LINGER_BYTES: Final = 256 * 1024  # bytes that it may go on sending meanwhile
 _CHUNK: Final = 16 * 1024
+_AWAY: Final = "away"  # those who cannot be let in share their turns, whatever their source
 _TLS: Final = 0x16  # the first byte of a ClientHello (RFC 8446 5.1)
 
 
@@ -65,15 +63,26 @@ class Guest(Protocol):
         """The socket is closed."""
 
 
-@implementer(IReadDescriptor)
 class Greeting:
-    """One caller. seconds: for its header. why: given, it cannot be let in, for this reason. sock: nonblocking."""
+    """One caller. seconds: for its header. why: given, it cannot be let in, for this reason. sock: nonblocking.
+
+    source: callers of the same one share their turns. Raises OSError where the system polls no more sockets.
+    """
 
     def __init__(
-        self, reactor: Reactor, sock: socket.socket, seconds: float, desk: Desk, guest: Guest, why: SentAway | None = None
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        seconds: float,
+        desk: Desk,
+        guest: Guest,
+        source: str,
+        why: SentAway | None = None,
     ) -> None:
-        self._reactor = reactor
+        self._reactor = reactor = loop.reactor
+        self._poller = loop.strangers
         self._socket = sock
+        self._fileno = sock.fileno()
         self._desk = desk
         self._guest = guest
         self._why = why
@@ -83,14 +92,8 @@ class Greeting:
         self._done = False
         self._discarded = 0
         self._due = reactor.seconds() + seconds
+        self._poller.ask(self._fileno, self, READ, source)
         self._timer = reactor.callLater(seconds, self._late)
-        reactor.addReader(self)
-
-    def fileno(self) -> int:
-        return -1 if self._done else self._socket.fileno()
-
-    def logPrefix(self) -> str:
-        return "greeting"
 
     def turn_away(self, why: SentAway) -> None:
         """It cannot be let in any more, and is heard out: what it will be told depends on how it begins, and on its target."""
@@ -107,9 +110,9 @@ class Greeting:
                 self._answer(UNAVAILABLE.data, why.refusal, why.detail)
         self._close()
 
-    # ---- from the reactor -------------------------------------------------------------------------------------------
+    # ---- the poller's side ------------------------------------------------------------------------------------------
 
-    def doRead(self) -> None:
+    def readable(self) -> None:
         try:
             if self._answered:
                 self._discard()
@@ -120,9 +123,15 @@ class Greeting:
         except OSError as error:  # reset
             self._lost(error.strerror or str(error))
 
-    def connectionLost(self, reason: Failure) -> None:
-        """The caller has gone."""
-        self._lost(HELLO_CLOSED)
+    def writable(self) -> None:
+        """Never asked for."""
+
+    def peer_closed(self) -> None:
+        """Never asked for: what is readable says it."""
+
+    def failed(self, error: Exception) -> None:
+        """A bug of ours."""
+        self._lost(str(error))
 
     def _late(self) -> None:
         if self._answered:
@@ -217,7 +226,7 @@ class Greeting:
     def _let_go(self) -> None:
         """The socket is somebody else's from now on."""
         self._done = True
-        self._reactor.removeReader(self)
+        self._poller.ask(self._fileno, self, 0)
         if self._timer.active():
             self._timer.cancel()
 
@@ -231,8 +240,8 @@ class Greeting:
 class Porch:
     """All who are greeted at a door."""
 
-    def __init__(self, reactor: Reactor, desk: Desk) -> None:
-        self._reactor = reactor
+    def __init__(self, loop: Loop, desk: Desk) -> None:
+        self._loop = loop
         self._desk = desk
         self._greetings: set[Greeting] = set()
         self._away: set[Greeting] = set()  # those of them who came when there was no place
@@ -240,24 +249,24 @@ class Porch:
     def __len__(self) -> int:
         return len(self._greetings)
 
-    def greet(self, sock: socket.socket, seconds: float, guest: Guest) -> Greeting:
+    def greet(self, sock: socket.socket, seconds: float, guest: Guest, source: str) -> Greeting:
         """A caller who has a place. seconds: for its header."""
-        return self._add(sock, seconds, guest)
+        return self._add(sock, seconds, guest, source)
 
     def turn_away(self, sock: socket.socket, guest: Guest, why: SentAway) -> None:
         """A caller who has none. Of too many of them at once, each gets an answer that will do."""
-        greeting = self._add(sock, AWAY_WITHIN, guest, why)
+        greeting = self._add(sock, AWAY_WITHIN, guest, _AWAY, why)
         self._away.add(greeting)
         if len(self._away) > TURNED_AWAY:
-            greeting.doRead()  # it may have said how it begins
+            greeting.readable()  # it may have said how it begins
             greeting.stop(why)
 
-    def _add(self, sock: socket.socket, seconds: float, guest: Guest, why: SentAway | None = None) -> Greeting:
+    def _add(self, sock: socket.socket, seconds: float, guest: Guest, source: str, why: SentAway | None = None) -> Greeting:
         def leave() -> None:
             self._greetings.discard(greeting)
             self._away.discard(greeting)
 
-        greeting = Greeting(self._reactor, sock, seconds, self._desk, _Leaving(guest, leave), why)
+        greeting = Greeting(self._loop, sock, seconds, self._desk, _Leaving(guest, leave), source, why)
         self._greetings.add(greeting)
         return greeting
 

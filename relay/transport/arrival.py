@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from relay.transport.clienthello import LARGEST, ClientHello, NotClientHelloError, read_client_hello
+from relay.transport.clienthello import LARGEST, ClientHello, NotClientHelloError, at_least, read_client_hello
 from relay.transport.loop import Loop
 from relay.transport.poller import READ
 
@@ -27,7 +27,9 @@ class Arrival:
         seconds: float,
         arrived: Callable[[ClientHello], None],
         failed: Callable[[str], None],
+        source: str = "",
     ) -> None:
+        """source: callers of the same one share their turns."""
         self._poller = loop.strangers
         self._socket = sock
         self._fileno = sock.fileno()
@@ -35,7 +37,7 @@ class Arrival:
         self._failed = failed
         self._done = False
         self._seen = 0
-        self._poller.ask(self._fileno, self, READ)
+        self._poller.ask(self._fileno, self, READ, source)
         self._timer = loop.reactor.callLater(seconds, self._fail, HELLO_LATE)
 
     def readable(self) -> None:
@@ -57,9 +59,10 @@ class Arrival:
             if len(data) == self._seen and self._peer_closed():
                 self._fail(HELLO_CLOSED)
                 return
-            # What was peeked at stays readable; without this the reactor would call again and again until more comes.
+            # What was peeked at stays readable; without this the reactor would call again and again until more comes. And
+            # whoever sends it byte by byte costs us one look at each record, not one at each byte.
             self._seen = len(data)
-            self._set_low_water(len(data) + 1)
+            self._set_low_water(at_least(data))
             return
         self._set_low_water(1)
         self._end()

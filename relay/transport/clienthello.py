@@ -87,6 +87,14 @@ def read_client_hello(data: bytes) -> ClientHello | None:
     return None
 
 
+def at_least(data: bytes) -> int:
+    """How many bytes there have to be before the ClientHello that begins with these can be whole; more than there are."""
+    end = 0
+    while end + _RECORD_HEADER <= len(data):
+        end += _RECORD_HEADER + int.from_bytes(data[end + 3 : end + _RECORD_HEADER], "big")
+    return min(max(end, len(data) + 1), LARGEST)
+
+
 def _parse(hello: _Bytes) -> ClientHello:
     hello.take(2 + 32)  # version, random
     hello.block(1)  # session id

@@ -69,6 +69,8 @@ class TLSConnection:
         """sock: connected and prepared; belongs to the connection from now on."""
         self._loop = loop
         self._poller = loop.poller
+        self._machine = ""
+        self._stranger = ""  # the source that it is a stranger of
         self._socket = sock
         self._fileno = sock.fileno()
         self._receiver = receiver
@@ -100,11 +102,20 @@ class TLSConnection:
         """Hands it over to another receiver."""
         self._receiver = receiver
 
+    def shares(self, machine: str) -> None:
+        self._machine = machine
+        if self._state is not _CLOSED:
+            self._ask()
+
     # ---- handshake --------------------------------------------------------------------------------------------------
 
-    def accept(self) -> None:
-        """Begins the handshake as the listener. It is a stranger's until trusted() is called."""
+    def accept(self, source: str = "") -> None:
+        """Begins the handshake as the listener. Until trusted() is called it has its turns among strangers.
+
+        source: it shares them with others of this one.
+        """
         self._poller = self._loop.strangers
+        self._stranger = source
         self._tls.set_accept_state()
         self._handshake()
 
@@ -112,7 +123,7 @@ class TLSConnection:
         """The peer is identified: from now on it has its turns among those who are."""
         if self._state is not _CLOSED and self._poller is not self._loop.poller:
             self._poller.ask(self._fileno, self, 0)
-            self._poller = self._loop.poller
+            self._poller, self._stranger = self._loop.poller, ""
             self._ask()
 
     def connect(self, server_name: str) -> None:
@@ -421,4 +432,4 @@ class TLSConnection:
 
     def _ask(self) -> None:
         events = READ if self._reading else CLOSED if self._watching else 0
-        self._poller.ask(self._fileno, self, events | WRITE if self._writing else events)
+        self._poller.ask(self._fileno, self, events | WRITE if self._writing else events, self._stranger or self._machine)

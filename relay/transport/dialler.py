@@ -164,9 +164,12 @@ class Dial(TcpDial):
         seconds: float,
         failed: Callable[[Exception], None],
         proxy: Proxy | None = None,
+        machine: str = "",
     ) -> None:
+        """machine: with whose other connections the link shares its turns, if it does."""
         self._context = context
         self._receiver = receiver
+        self._machine = machine
         self.link: TLSConnection | None = None
         super().__init__(loop, host, port, seconds, self._shake, failed, proxy)
 
@@ -193,6 +196,7 @@ class Dial(TcpDial):
 
     def _shake(self, sock: socket.socket) -> None:
         self.link = TLSConnection(self._loop, sock, self._context, _Handshake(self))
+        self.link.shares(self._machine)
         self.link.connect("" if is_address(self._host) else self._host)
 
     def _made(self) -> None:

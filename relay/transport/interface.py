@@ -30,6 +30,9 @@ class Link(Protocol):
     def peer_certificate(self) -> bytes | None:
         """The peer's certificate, DER; None where it showed none."""
 
+    def shares(self, machine: str) -> None:
+        """From now on it shares its turns with the other connections of this machine."""
+
     def write(self, data: bytes) -> None:
         """One unit, or a part of one: it shares no TLS record with what is written before or after it."""
 

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from relay.clock import Reactor, Timer
 from relay.transport.poller import READ, Poller
 
-ACCEPTS_PER_TURN: Final = 4
+ACCEPTS_PER_TURN: Final = 32
 PAUSE: Final = 0.2  # seconds without accepting, where no descriptor was free
 BACKLOG: Final = 1024
 _NO_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -141,6 +141,8 @@ class Listener:
             except Exception:  # a bug of ours costs this caller, and not the door
                 _log.failure("a caller could not be let in")
                 sock.close()
+            if self._poller is not None:
+                self._poller.give_way()
 
     def _look(self) -> None:
         if self._poller is not None:

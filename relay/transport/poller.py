@@ -1,8 +1,11 @@
-"""One epoll for all connections, which is a single readable descriptor to the reactor. It buys two things:
+"""One epoll for all connections, which is a single readable descriptor to the reactor. It buys three things:
 
 - an event costs a dictionary lookup, where the reactor's own way around a handler costs as much as reading a record;
 - a paused connection is still asked for its peer's close (EPOLLRDHUP), of which a reactor says nothing where it does not read.
-  Octopus cancels a call by closing, and cancels most when a Tentacle has stalled and the caller is paused for it.
+  Octopus cancels a call by closing, and cancels most when a Tentacle has stalled and the caller is paused for it;
+- whose turn it is, is ours to say. Connections that share their turns have SHARE of them, and then there is another look at
+  who is ready: so many calls of one machine keep another one's waiting for those, and not for all. And whoever is ready at
+  the poller that goes before has its turn between two events of this one.
 """
 
 import select
@@ -20,8 +23,10 @@ WRITE: Final = select.EPOLLOUT
 CLOSED: Final = select.EPOLLRDHUP
 FAILED: Final = select.EPOLLERR  # of a connection that has closed already: only what every one is told, whatever was asked for
 _ENDED: Final = select.EPOLLHUP | select.EPOLLERR
-BATCH: Final = 256  # events before the rest of the reactor has its turn
-STRANGERS: Final = 8  # the same of callers that are not identified, and of doors: they cost calls that are under way little
+SHARE: Final = 2  # events of connections that share their turns, before another look at who is ready
+STRANGERS: Final = 4  # the same of callers of one source that are not identified
+_BATCH: Final = 256  # connections that a look shows
+_LOOKS: Final = 4  # in a turn of the reactor, where some have to share
 
 _log = Logger()
 
@@ -43,21 +48,27 @@ class Polled(Protocol):
 
 @implementer(IReadDescriptor)
 class Poller:
-    """See above. batch: the most events that it handles in a turn of the reactor; those left go first in the next."""
+    """See above. before: given, everybody here is a stranger, and whoever is polled there goes before them."""
 
-    def __init__(self, reactor: Reactor, batch: int = BATCH) -> None:
-        self._batch = batch
+    def __init__(self, reactor: Reactor, before: "Poller | None" = None) -> None:
+        self._before = before
+        self._share, self._most_looks = (SHARE, _LOOKS) if before is None else (STRANGERS, 1)
         self._reactor = reactor
         self._epoll = select.epoll()
-        self._polled: dict[int, tuple[Polled, int]] = {}
+        self._polled: dict[int, tuple[Polled, int, str]] = {}
+        self._passed_over: dict[int, int] = {}  # descriptors that were ready, and since which look
+        self._looks = 0
         reactor.addReader(self)
 
     def __len__(self) -> int:
         """How many connections are registered."""
         return len(self._polled)
 
-    def ask(self, descriptor: int, polled: Polled, events: int) -> None:
-        """From now on these events are wanted: READ, CLOSED or FAILED, and WRITE; or none at all (0)."""
+    def ask(self, descriptor: int, polled: Polled, events: int, sharing: str = "") -> None:
+        """From now on these events are wanted: READ, CLOSED or FAILED, and WRITE; or none at all (0).
+
+        sharing: those with the same word share their turns; empty: with nobody.
+        """
         known = self._polled.get(descriptor)
         if not events:
             if known:
@@ -68,7 +79,7 @@ class Poller:
             self._epoll.register(descriptor, events)
         elif known[1] != events:
             self._epoll.modify(descriptor, events)
-        self._polled[descriptor] = polled, events
+        self._polled[descriptor] = polled, events, sharing
 
     def stop(self) -> None:
         """Forgets all connections; they are closed by their owners."""
@@ -82,23 +93,53 @@ class Poller:
     def logPrefix(self) -> str:
         return "connections"
 
+    def give_way(self) -> None:
+        """Whoever goes before, and is ready, has its turn now."""
+        if self._before is not None:
+            self._before._look()
+
     def doRead(self) -> None:
-        for descriptor, event in self._epoll.poll(0, self._batch):
-            known = self._polled.get(descriptor)
+        for _ in range(self._most_looks):
+            if not self._look():
+                return
+
+    def _look(self) -> bool:
+        """Handles what is ready, and of those that share so many at most. Whether some were passed over."""
+        if self._epoll.closed:
+            return False
+        events = self._epoll.poll(0, _BATCH)
+        before = self._passed_over
+        if before:  # who was passed over first goes first: the kernel may begin with the same ones each time
+            self._passed_over = {}
+            events.sort(key=lambda ready: before.get(ready[0], self._looks))
+        polled_here, first = self._polled, self._before
+        shares: dict[str, int] = {}
+        for descriptor, event in events:
+            known = polled_here.get(descriptor)
             if known is None:  # closed by an event before this one
                 continue
-            polled, asked = known
+            polled, asked, sharing = known
+            if sharing:
+                taken = shares.get(sharing, 0)
+                if taken >= self._share:
+                    self._passed_over[descriptor] = before.get(descriptor, self._looks)
+                    continue
+                shares[sharing] = taken + 1
             try:
                 if asked & CLOSED and event & (CLOSED | _ENDED):
                     polled.peer_closed()
-                    continue
-                if event & WRITE:
-                    polled.writable()
-                if event & (READ | _ENDED) and self._polled.get(descriptor, (None,))[0] is polled:
-                    polled.readable()
+                else:
+                    if event & WRITE:
+                        polled.writable()
+                    if event & (READ | _ENDED) and polled_here.get(descriptor, (None,))[0] is polled:
+                        polled.readable()
             except Exception as error:  # a bug of ours ends the connection that showed it, and no other
                 _log.failure("a connection's event failed")
                 self._end(descriptor, polled, error)
+            if first is not None:
+                first._look()
+        self._looks += 1
+        return bool(self._passed_over)
 
     def _end(self, descriptor: int, polled: Polled, error: Exception) -> None:
         try:

@@ -179,6 +179,18 @@ async def test_calls_go_through_and_are_logged_and_counted_once(site: Site) -> N
 
 
 @pytest_twisted.ensureDeferred
+async def test_both_ends_of_a_call_share_their_machine_s_turns_and_other_sources_hear_that_it_was_made(site: Site) -> None:
+    service = site.relay.service
+    caller, tentacle = await site.answered()
+    assert service._loop
+    assert sorted(sharing for *_, sharing in service._loop.poller._polled.values()) == ["web01", "web01"]
+    assert not service.admission.others_call("192.0.2.1", service._reactor.seconds())
+    await site.call(caller, tentacle)
+    assert service.admission.others_call("192.0.2.1", service._reactor.seconds())
+    assert not service.admission.others_call("127.0.0.1", service._reactor.seconds())
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_call_that_fails_is_in_both_logs_once_and_says_whose_fault_it_is(site: Site) -> None:
     caller, tentacle = await site.answered()
     caller.write(REQUEST)

@@ -190,6 +190,7 @@ async def test_nodes_are_polled_while_the_tentacle_is_there(scene: Scene) -> Non
     metrics = {name: scene.relay.metric(name) for name in ("relay_pollers", "relay_polls")}
     assert metrics == {"relay_pollers": 2, "relay_polls": 2}
     assert [line["machine"] for line in scene.relay.log("node polled")] == ["web01", "kiosk7"]
+    assert {sharing for *_, sharing in scene.service._loop.poller._polled.values()} == {"web01", "kiosk7"}
     await scene.tentacles["kiosk7"].stop()
     await scene.until(lambda: scene.service.polls("kiosk7") == 0)
     assert scene.relay.log("node not polled") == []

@@ -118,11 +118,13 @@ class ConnectCorner:
 
     async def visitor(self, data: bytes = b"") -> Visitor:
         """Somebody who says this, and has been accepted."""
-        before = len(self.street.reactor.asked)
+        loop = self.service._loop
+        assert loop
+        before = len(loop.strangers)
         made = Visitor(self.street, self.address)
         if data:
             await made.says(data)
-        await self.street.spin(lambda: len(self.street.reactor.asked) > before or made.look() or made.end)
+        await self.street.spin(lambda: len(loop.strangers) > before or made.look() or made.end)
         return made
 
     async def gets(self, data: bytes, how: str = FIN) -> bytes:

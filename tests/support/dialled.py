@@ -70,6 +70,7 @@ class Dials(list[FakeDial]):
         seconds: float,
         failed: Callable[[Exception], None],
         proxy: Any = None,
+        machine: str = "",
     ) -> FakeDial:
         dial = FakeDial(host, port, context, receiver, seconds, failed, proxy)
         self.append(dial)

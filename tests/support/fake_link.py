@@ -50,6 +50,9 @@ class FakeLink:
     def resume(self, reason: str) -> None:
         self.reasons.discard(reason)
 
+    def shares(self, machine: str) -> None:
+        """It has no turns."""
+
     def notify_drained(self, callback: Callable[[], None]) -> None:
         self._drained = callback
 

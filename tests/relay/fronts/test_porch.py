@@ -1,6 +1,7 @@
 """The CONNECT door of a relay in this process: every caller gets its machine, or a complete answer, or begins with TLS."""
 
 import base64
+import errno
 import json
 import socket
 import struct
@@ -223,6 +224,33 @@ async def test_whoever_is_late_is_answered(corner: ConnectCorner, begun: bytes, 
     await corner.advance(0.1)
     assert await visitor.ended() == LATE.data
     assert corner.refusals() == [("hello-timeout", detail)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_the_system_polls_no_more_sockets_no_place_is_lost(
+    corner: ConnectCorner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    loop = corner.service._loop
+    assert loop
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.strangers, "ask", full)
+        assert await (await corner.visitor()).ended() == b""
+    assert corner.connections == 0
+    assert corner.shown(await corner.through(asking())) == "web01"
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_is_greeted_shares_the_turns_of_its_source(corner: ConnectCorner) -> None:
+    """Among strangers, who go behind those that are known."""
+    await corner.visitor(asking()[:-2])
+    begun = await corner.visitor(asking())
+    assert await begun.answered() == ESTABLISHED
+    loop = corner.service._loop
+    assert loop
+    assert sorted(sharing for *_, sharing in loop.strangers._polled.values()) == ["", "127.0.0.1", "127.0.0.1"]
 
 
 @pytest_twisted.ensureDeferred

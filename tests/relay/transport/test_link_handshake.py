@@ -287,3 +287,26 @@ async def test_an_unused_connection_is_closed_without_having_shaken_hands(wires:
         link.pause("late")
         link.resume("late")
     assert link.unsent == 0
+
+
+# ---- whose turns it has -------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_caller_shares_its_source_s_turns_until_it_is_known_and_then_its_machine_s(wires: Wires) -> None:
+    ours, theirs = socket_pair()
+    end = wires.end(ours, accepts=True)
+    end.link.shares("web01")
+    shared: list[tuple[str, str]] = []
+    for name, poller in (("strangers", wires.loop.strangers), ("known", wires.loop.poller)):
+
+        def ask(descriptor: int, polled: object, events: int, sharing: str = "", name: str = name) -> None:
+            if events:
+                shared.append((name, sharing))
+
+        poller.ask = ask  # type: ignore[method-assign, assignment]
+    with theirs:
+        end.link.accept("192.0.2.1")
+        end.link.trusted()
+        assert shared == [("strangers", "192.0.2.1"), ("known", "web01")]
+        end.link.abortConnection()

@@ -7,7 +7,7 @@ from changes import Changes, turns
 from clocked_reactor import ClockedReactor
 from tls_peer import socket_pair
 
-from relay.transport.poller import CLOSED, READ, WRITE, Poller
+from relay.transport.poller import CLOSED, READ, SHARE, STRANGERS, WRITE, Poller
 
 
 class Watched:
@@ -45,12 +45,26 @@ class Polls:
     def __init__(self) -> None:
         self.changes = Changes()
         self.poller = Poller(ClockedReactor())
+        self.strangers = Poller(ClockedReactor(), self.poller)
         self.sockets: list[socket.socket] = []
+        self.order: list[str] = []
 
     def pair(self) -> tuple[socket.socket, socket.socket, Watched]:
         ours, theirs = socket_pair()
         self.sockets += ours, theirs
         return ours, theirs, Watched(self.changes)
+
+    def ready(self, poller: Poller, name: str, sharing: str = "") -> None:
+        """Somebody who has something to read until he is told, and is then noted in order."""
+        ours, theirs, watched = self.pair()
+        theirs.send(b"x")
+
+        def told() -> None:
+            self.order.append(name)
+            poller.ask(ours.fileno(), watched, 0)
+
+        watched.act = told
+        poller.ask(ours.fileno(), watched, READ, sharing)
 
 
 @pytest_twisted.async_yield_fixture
@@ -58,6 +72,7 @@ async def polls(nothing_left: None) -> AsyncIterator[Polls]:
     made = Polls()
     yield made
     made.poller.stop()
+    made.strangers.stop()
     for sock in made.sockets:
         sock.close()
 
@@ -206,3 +221,69 @@ async def test_a_connection_that_cannot_even_be_ended_costs_no_other(polls: Poll
     its_peer.send(b"x")
     await polls.changes.until(lambda: bool(fine.told))
     assert len(polls.poller) == 1
+
+
+# ---- whose turn it is ---------------------------------------------------------------------------------------------------
+
+
+def test_those_that_share_keep_another_waiting_for_their_share_only(polls: Polls) -> None:
+    for _ in range(SHARE + 3):
+        polls.ready(polls.poller, "crowd", sharing="web01")
+    polls.ready(polls.poller, "other", sharing="web02")
+    polls.poller.doRead()
+    assert polls.order == ["crowd"] * SHARE + ["other"] + ["crowd"] * 3
+
+
+def test_whoever_comes_meanwhile_goes_before_the_rest_of_a_crowd(polls: Polls) -> None:
+    for number in range(SHARE * 2):
+        polls.ready(polls.poller, "crowd", sharing="web01")
+        if number == 0:
+            ours, theirs, watched = polls.pair()
+            theirs.send(b"x")
+
+            def comes(ours: socket.socket = ours, watched: Watched = watched) -> None:
+                polls.poller.ask(ours.fileno(), watched, 0)
+                polls.ready(polls.poller, "other", sharing="web02")
+
+            watched.act = comes
+            polls.poller.ask(ours.fileno(), watched, READ, "web01")
+    polls.poller.doRead()
+    assert polls.order.index("other") < len(polls.order) - 1
+
+
+def test_one_that_always_has_more_starves_none_of_those_that_share_with_it(polls: Polls) -> None:
+    for _ in range(SHARE):
+        ours, theirs, endless = polls.pair()
+        theirs.send(b"x")
+        polls.poller.ask(ours.fileno(), endless, READ, "web01")
+    for _ in range(3):
+        polls.ready(polls.poller, "crowd", sharing="web01")
+    for _ in range(4):
+        polls.poller.doRead()
+    assert polls.order == ["crowd"] * 3
+
+
+def test_those_that_share_with_nobody_all_have_their_turn_at_once(polls: Polls) -> None:
+    for _ in range(SHARE + 3):
+        polls.ready(polls.poller, "one")
+    polls.poller.doRead()
+    assert polls.order == ["one"] * (SHARE + 3)
+
+
+def test_known_ones_go_before_the_next_stranger(polls: Polls) -> None:
+    for _ in range(3):
+        polls.ready(polls.strangers, "stranger")
+    polls.ready(polls.poller, "known")
+    polls.strangers.doRead()
+    assert polls.order == ["stranger", "known", "stranger", "stranger"]
+
+
+def test_strangers_of_a_source_have_so_many_events_in_a_turn_and_those_of_others_theirs(polls: Polls) -> None:
+    for _ in range(STRANGERS * 3):
+        polls.ready(polls.strangers, "crowd", sharing="192.0.2.1")
+        polls.ready(polls.strangers, "another", sharing="192.0.2.2")
+    polls.ready(polls.strangers, "one", sharing="192.0.2.3")
+    polls.strangers.doRead()
+    assert sorted(polls.order) == ["another"] * STRANGERS + ["crowd"] * STRANGERS + ["one"]
+    polls.strangers.doRead()
+    assert sorted(polls.order) == ["another"] * STRANGERS * 2 + ["crowd"] * STRANGERS * 2 + ["one"]

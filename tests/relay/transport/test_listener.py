@@ -18,19 +18,20 @@ from relay.transport.listener import (
     listening_socket,
     raise_descriptor_limit,
 )
+from relay.transport.poller import Poller
 
 
 class Door:
     """A listener, and all that is heard of it. callers: our own sockets, which connected to it."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
+    def __init__(self, host: str = "127.0.0.1", poller: Poller | None = None) -> None:
         self.changes = Changes()
         self.reactor = ClockedReactor()
         self.accepted: list[tuple[socket.socket, str]] = []
         self.starved: list[OSError] = []
         self.on_accepted: Callable[[], None] = lambda: None
         self.callers: list[socket.socket] = []
-        self.listener = Listener(self.reactor, listening_socket(host, 0), self._accepted, self._starved)
+        self.listener = Listener(self.reactor, listening_socket(host, 0), self._accepted, self._starved, poller)
 
     def _accepted(self, sock: socket.socket, peer: str) -> None:
         self.accepted.append((sock, peer))
@@ -77,6 +78,29 @@ async def test_one_turn_accepts_so_many_and_no_more(door: Door) -> None:
     assert len(door.accepted) == ACCEPTS_PER_TURN
     door.listener.doRead()
     assert len(door.accepted) == ACCEPTS_PER_TURN + 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_those_who_are_known_have_their_turn_between_two_callers(nothing_left: None) -> None:
+    turns_had: list[int] = []
+
+    class Known(Poller):
+        def _look(self) -> bool:
+            turns_had.append(len(door.accepted))
+            return False
+
+    known = Known(ClockedReactor())
+    strangers = Poller(ClockedReactor(), known)
+    door = Door(poller=strangers)
+    try:
+        for _ in range(3):
+            door.call()
+        door.listener.doRead()
+        assert turns_had == [1, 2, 3]
+    finally:
+        door.close()
+        strangers.stop()
+        known.stop()
 
 
 @pytest_twisted.ensureDeferred
