@@ -12,12 +12,8 @@ something could not be measured.
 import argparse
 import datetime as dt
 import re
-import shutil
-import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,12 +21,12 @@ from benchmarks import network
 from benchmarks.load import Load
 from benchmarks.measure import Measurement, say
 from benchmarks.plan import FULL, LOADS, QUICK, WORKLOADS, Plan
-from benchmarks.processes import stop_all
 from benchmarks.proxies import Street, Version, installed, version_at
 from benchmarks.report import as_text, summarise, tables
 from benchmarks.runs import Result
 from benchmarks.tools import find_tools, machine, make_certificates, raise_descriptor_limit, versions
 from benchmarks.trouble import TroubleError
+from benchmarks.work import end_in_order, work_folder
 
 _OTHERS = ("nginx", "haproxy", "direct")
 _BUSY = 0.5  # load of the machine, before ours, above which it is worth a word
@@ -94,9 +90,7 @@ def _run(args: argparse.Namespace, work: Path) -> int:
 
     def keep() -> None:
         if args.json:
-            part = args.json.with_name(args.json.name + ".part")
-            part.write_text(result.to_json())
-            part.replace(args.json)
+            result.write(args.json)
 
     def street(target_port: int) -> Street:
         return Street(work, tools, target_port, descriptors)
@@ -113,14 +107,13 @@ def _run(args: argparse.Namespace, work: Path) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
     args = _arguments(argv)
-    for number, status in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
-        signal.signal(number, lambda *_, status=status: sys.exit(status))
+    end_in_order()
     try:
         if args.mtu and not args.unshared:
             network.enter(["-m", "benchmarks.compare", "--unshared", *(sys.argv[1:] if argv is None else argv)])
         if args.mtu:
             network.set_mtu(args.mtu)
-        with _work_folder(args.keep) as work:
+        with work_folder(args.keep) as work:
             return _run(args, work)
     except TroubleError as trouble:
         say(f"compare: {trouble}")
@@ -128,22 +121,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return 130
-
-
-@contextmanager
-def _work_folder(keep: bool) -> Iterator[Path]:
-    """Whatever was started ends with it."""
-    work = Path(tempfile.mkdtemp(prefix="compare-"))
-    try:
-        yield work
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        stop_all()
-        if keep:
-            say(f"kept {work}")
-        else:
-            shutil.rmtree(work, ignore_errors=True)
 
 
 if __name__ == "__main__":

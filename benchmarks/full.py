@@ -1,6 +1,6 @@
-"""The whole measurement, for RESULTS.md and PROFILE.md: plain loopback, calls and streams at a network's MTU, the steps.
+"""The whole measurement, for RESULTS.md and PROFILE.md: plain loopback, a network's MTU, floods, the steps.
 
-python -m benchmarks.full FOLDER        # half an hour on a quiet machine; FOLDER gets the JSON files
+python -m benchmarks.full FOLDER        # 35 minutes on a quiet machine; FOLDER gets the JSON files
 python -m benchmarks.full FOLDER --quick --to FOLDER    # a rehearsal, which touches neither page
 """
 
@@ -16,12 +16,13 @@ from benchmarks.targets import REAL_MTU
 
 def commands(folder: Path, to: Path, quick: bool) -> list[list[str]]:
     """Modules and their arguments, in order."""
-    full, mtu = str(folder / "full.json"), str(folder / "mtu.json")
+    full, mtu, floods = (str(folder / name) for name in ("full.json", "mtu.json", "floods.json"))
     short = ["--quick"] if quick else []
     return [
         ["benchmarks.compare", *short, "--json", full],
         ["benchmarks.compare", *short, "--mtu", str(REAL_MTU), "--only", "rpc,stream", "--json", mtu],
-        ["benchmarks.results", full, mtu, "--to", str(to / "RESULTS.md")],
+        ["benchmarks.flood", "--json", floods, *(["--seconds", "0.3"] if quick else [])],
+        ["benchmarks.results", full, mtu, floods, "--to", str(to / "RESULTS.md")],
         ["benchmarks.steps", "--to", str(to / "PROFILE.md"), *(["--rounds", "1", "--seconds", "1"] if quick else [])],
     ]
 

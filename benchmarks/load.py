@@ -1,8 +1,8 @@
-"""hload, both ends of the load: built, and run as Octopus, as Tentacles, as idle callers and as pollers."""
+"""hload, both ends of the load: built, and run as Octopus, as Tentacles, as idle callers, as pollers and as a flood."""
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -57,26 +57,36 @@ class Held:
 class Load:
     """The load of one measurement. folder: has octopus.pem and tentacle.pem, and gets logs and messages.
 
-    rpc, upload, slow_upload: the options with which hload sends or answers each.
+    rpc, upload, slow_upload: the options with which hload sends or answers each. within: the command that runs whatever is
+    started, where something else is to be said of it (which CPU, how nice).
     """
 
-    def __init__(self, cc: str, folder: Path) -> None:
+    def __init__(self, cc: str, folder: Path, within: Sequence[str] = ()) -> None:
         """Raises TroubleError."""
-        self._program, self._folder = folder / "hload", folder
+        self._program, self._folder, self._within = folder / "hload", folder, tuple(within)
         build(cc, self._program)
         self.rpc = ["--rpc", f"{messages.REQUEST}:{messages.RESPONSE}"]
         stream_id = ["--stream-id", messages.STREAM_ID.hex()]
         self.uploads = ["--upload", _joined(messages.write_upload(STREAM_BYTES, folder)), *stream_id]
         self.slow_uploads = ["--upload", _joined(messages.write_upload(SLOW_BYTES, folder)), *stream_id]
 
-    def _start(self, mode: str, who: str, port: int, *options: str, pipe: bool = True) -> Process:
-        argv = [str(self._program), mode, "--port", str(port), "--cert", str(self._folder / f"{who}.pem"), *options]
+    def _start(self, mode: str, who: str, port: int, *options: str, pipe: bool = True, within: Sequence[str] = ()) -> Process:
+        argv = [
+            *(within or self._within),
+            str(self._program),
+            mode,
+            "--port",
+            str(port),
+            "--cert",
+            str(self._folder / f"{who}.pem"),
+            *options,
+        ]
         return Process(f"hload {mode}", argv, self._folder / f"hload-{mode}.log", pipe=pipe)
 
-    def serve(self, port: int, pause: float = 0.0) -> Process:
+    def serve(self, port: int, pause: float = 0.0, within: Sequence[str] = ()) -> Process:
         """Tentacles on this port of every loopback address. pause: seconds before each 64 KiB that they read of a stream."""
         options = [*self.rpc, *self.uploads, *self.slow_uploads, "--pause", str(pause), "--host", "0.0.0.0"]
-        return self._start("serve", "tentacle", port, *options, pipe=False)
+        return self._start("serve", "tentacle", port, *options, pipe=False, within=within)
 
     def start_client(self, port: int, connections: int, seconds: float, *options: str, warmup: float = 0.0) -> "Client":
         """Octopus, which calls from now on."""
@@ -109,6 +119,17 @@ class Load:
     def idle(self, port: int, count: int, *options: str) -> Held:
         """Callers that say nothing from now on, once all are open. Raises TroubleError."""
         return self._hold("idle", "octopus", port, count, options)
+
+    def flood(self, port: int, who: str, way: str, count: int, *options: str, within: Sequence[str] = ()) -> "Flooding":
+        """So many connections that keep coming, from now on. who: whose certificate they have; way: as flood.c has it."""
+        shape = ["--way", way, "--conns", str(count), "--seconds", str(_IDLE_S)]
+        process = self._start("flood", who, port, *shape, *self.rpc, *options, within=within)
+        try:
+            process.read_line(_PATIENCE)
+        except BaseException:
+            process.stop()
+            raise
+        return Flooding(process)
 
     def pollers(self, port: int, count: int) -> Held:
         """Polling Tentacles, one for each machine. Raises TroubleError."""
@@ -144,6 +165,26 @@ class Client:
 
     def stop(self) -> None:
         self._process.stop()
+
+
+class Flooding:
+    """An hload that floods."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def end(self) -> dict[str, float]:
+        """Ends it; what came of it, as flood.c counts it. Raises TroubleError."""
+        try:
+            self._process.terminate()
+            result: dict[str, float] = json.loads(self._process.read_line(_PATIENCE))
+            return result
+        finally:
+            self._process.stop()
 
 
 def names(count: int, connections: int) -> list[str]:

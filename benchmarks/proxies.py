@@ -87,6 +87,7 @@ class Proxy:
         self.process: Process | None = None
         self.port = 0
         self.back_port = 0
+        self.admin_port = 0
         self.machines = MACHINES
         self.pairs = True
         self.start_s = 0.0
@@ -99,8 +100,8 @@ class Proxy:
 
     def start(self, load: Load) -> None:
         """Returns once an exchange has come through. Raises TroubleError."""
-        self.port, self.back_port = free_port(), free_port()
-        ports = {"front_port": self.port, "back_port": self.back_port, "admin_port": free_port()}
+        self.port, self.back_port, self.admin_port = free_port(), free_port(), free_port()
+        ports = {"front_port": self.port, "back_port": self.back_port, "admin_port": self.admin_port}
         argv = self._command({**self._values, **{name: str(port) for name, port in ports.items()}})
         began = time.monotonic()
         self.process = Process(self.name, argv, self._folder / "output.log", environment=self.environment)
@@ -206,6 +207,23 @@ class Street:
         proxy = Proxy(name or version.name, folder, command, values)
         proxy.environment = dict(version.environment)
         proxy.machines, proxy.pairs = machines, False
+        return proxy
+
+    def flooded(self, version: Version, flooded_port: int, within: Sequence[str]) -> Proxy:
+        """A relay with two machines, web0 and web1; web1 has a door of its own, back_port, and its Tentacle is at flooded_port.
+
+        within: the command that runs it, if another one is to.
+        """
+        folder, values = self._folder(version.name)
+
+        def command(filled: Values) -> Sequence[str]:
+            file = folder / "flood.yaml"
+            file.write_text(fill((HERE / file.name).read_text(), {**filled, "flooded_port": str(flooded_port)}))
+            _give_identities(folder / "state", folder / "relay.pem", 2)
+            return [*within, *version.argv, "run", "--config", str(file)]
+
+        proxy = Proxy(version.name, folder, command, values)
+        proxy.environment, proxy.machines, proxy.pairs = dict(version.environment), 1, False
         return proxy
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -36,6 +37,12 @@ class Result:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
+
+    def write(self, file: Path) -> None:
+        """Whole, or not at all."""
+        part = file.with_name(file.name + ".part")
+        part.write_text(self.to_json())
+        part.replace(file)
 
     @classmethod
     def from_json(cls, text: str) -> "Result":

@@ -15,9 +15,14 @@
  *       for S seconds or until SIGTERM, prints a second JSON line that says how many were still open.
  *   hload pollers --port P --cert PEM --conns N --seconds S --subscription NAME
  *       The same for polling Tentacles: each says MX-SUBSCRIBER poll://NAME/ and takes up each null that it is sent.
+ *   hload flood  --port P --cert PEM --conns N --seconds S --way WAY [--pause S] [--rpc REQ:RESP] [--target HOST:PORT]
+ *       Keeps N connections coming, each of which goes through the steps that flood.c has for WAY: holds what it has got so
+ *       far, or drips a byte each --pause, or closes and comes again at once. --target: of its CONNECT. Prints "flooding", and
+ *       after S seconds or at SIGTERM a JSON line of what came of it.
  *
  *   For all: --host ADDRESS (default 127.0.0.1), --sni NAME (default tentacle.test), --stream-id 32 HEX DIGITS,
  *   --sources N: connections come from the N addresses 127.0.1.1, 127.0.1.2 and so on, because one has 28 000 ports only.
+ *   --from ADDRESS: they come from this one. --anonymous: they show no certificate.
  *   --names N: a "#" in --sni and --subscription is replaced by the connection's number, modulo N.
  *   --stride N: that number grows by N from one connection to the next (default 1), so that they spread over all names.
  *   PEM holds a private key and its certificate. REQ and RESP are files that hold one envelope each.
@@ -53,8 +58,8 @@ typedef struct { char *bytes; long len; } Blob;
 typedef struct { Blob request, reply; int upload; } Exchange;
 
 typedef struct {
-    const char *host, *port, *sni, *cert, *subscription;
-    int conns, new_connection, sources, names, stride;
+    const char *host, *port, *sni, *cert, *subscription, *from, *way, *target;
+    int conns, new_connection, anonymous, sources, names, stride;
     double seconds, warmup, pause;
     int64_t stream;
     Exchange exchanges[MAX_EXCHANGES];
@@ -78,12 +83,15 @@ int write_all(SSL *s, const void *from, long n);
 int write_text(SSL *s, const char *text);
 int read_text(SSL *s, const char *text);
 void hang_up(SSL *s);
+int start_connect(int number);          /* a nonblocking socket that connects, or -1 */
+void fill_in(char *into, size_t size, const char *name, int number);      /* "#" stands for a number */
 SSL *dial(int number, const char **why);  /* connected, handshaken, identified; or NULL, and why. number: of the connection */
 
 /* The modes. */
 _Noreturn void serve(void);
 int client(void);
 int idle(void);                         /* callers, or pollers where --subscription is given */
+int flood(void);
 
 /* client.c */
 const char *call(SSL *s, const Exchange *x, int first, char *reply, int (*stream)(SSL *, void *), void *arg);

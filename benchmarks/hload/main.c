@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-Options opt = {.host = "127.0.0.1", .sni = "tentacle.test", .conns = 1, .seconds = 3, .stride = 1};
+Options opt = {.host = "127.0.0.1", .sni = "tentacle.test", .target = "nowhere.test:10933", .conns = 1, .seconds = 3, .stride = 1};
 SSL_CTX *ctx;
 struct addrinfo *address;
 unsigned char pattern[CHUNK];
@@ -47,7 +47,8 @@ static void read_options(int argc, char **argv) {
         {"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"cert", 1, 0, 'c'}, {"sni", 1, 0, 'n'}, {"conns", 1, 0, 'k'},
         {"seconds", 1, 0, 's'}, {"warmup", 1, 0, 'w'}, {"stream", 1, 0, 'b'}, {"stream-id", 1, 0, 'i'},
         {"rpc", 1, 0, 'r'}, {"upload", 1, 0, 'u'}, {"new-connection", 0, 0, 'N'}, {"pause", 1, 0, 'P'},
-        {"sources", 1, 0, 'S'}, {"names", 1, 0, 'm'}, {"stride", 1, 0, 'd'}, {"subscription", 1, 0, 'q'}, {0, 0, 0, 0}};
+        {"sources", 1, 0, 'S'}, {"names", 1, 0, 'm'}, {"stride", 1, 0, 'd'}, {"subscription", 1, 0, 'q'},
+        {"from", 1, 0, 'f'}, {"anonymous", 0, 0, 'a'}, {"way", 1, 0, 'W'}, {"target", 1, 0, 't'}, {0, 0, 0, 0}};
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) switch (c) {
         case 'h': opt.host = optarg; break;
         case 'p': opt.port = optarg; break;
@@ -66,6 +67,10 @@ static void read_options(int argc, char **argv) {
         case 'm': opt.names = atoi(optarg); break;
         case 'd': opt.stride = atoi(optarg); break;
         case 'q': opt.subscription = optarg; break;
+        case 'f': opt.from = optarg; break;
+        case 'a': opt.anonymous = 1; break;
+        case 'W': opt.way = optarg; break;
+        case 't': opt.target = optarg; break;
         default: usage("unknown option", "");
     }
 }
@@ -89,9 +94,11 @@ int main(int argc, char **argv) {
     read_options(argc, argv);
     const char *mode = optind < argc ? argv[optind] : "";
     int server = !strcmp(mode, "serve"), polls = !strcmp(mode, "pollers"), idles = !strcmp(mode, "idle");
+    int floods = !strcmp(mode, "flood");
     if (!opt.port || !opt.cert) usage("--port and --cert are needed", "");
-    if (!opt.n_exchanges && !polls && !idles) usage("--rpc or --upload is needed", "");
+    if (!opt.n_exchanges && !polls && !idles && !floods) usage("--rpc or --upload is needed", "");
     if (polls != !!opt.subscription) usage("--subscription is for pollers, and needed there", "");
+    if (floods != !!opt.way) usage("--way is for flood, and needed there", "");
     if (opt.conns < 1 || opt.stride < 1 || opt.sources < 0 || opt.names < 0) usage("a number is too small", "");
     struct addrinfo want = {.ai_socktype = SOCK_STREAM};
     if (getaddrinfo(opt.host, opt.port, &want, &address)) usage("no such address: ", opt.host);
@@ -101,6 +108,7 @@ int main(int argc, char **argv) {
     make_context(server);
     if (server) serve();
     if (idles || polls) return idle();
+    if (floods) return flood();
     if (!strcmp(mode, "client")) return client();
-    usage("serve, client, idle or pollers, not ", mode);
+    usage("serve, client, idle, flood or pollers, not ", mode);
 }

@@ -42,6 +42,7 @@ static int accept_any(int ok, X509_STORE_CTX *store) { (void)ok; (void)store; re
 void make_context(int server) {
     ctx = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
     SSL_CTX_set_mode(ctx, SSL_MODE_AUTO_RETRY | SSL_MODE_RELEASE_BUFFERS);
+    if (opt.anonymous) return;
     if (SSL_CTX_use_certificate_file(ctx, opt.cert, SSL_FILETYPE_PEM) <= 0 ||
         SSL_CTX_use_PrivateKey_file(ctx, opt.cert, SSL_FILETYPE_PEM) <= 0) die(opt.cert);
     if (server) {                       /* ask for a certificate and insist on one, whoever it is of */
@@ -85,10 +86,11 @@ void hang_up(SSL *s) {
 
 /* ---- dialling --------------------------------------------------------------------------------------------------- */
 
-static int come_from(int fd, int number) {              /* one of the --sources */
+static int come_from(int fd, int number) {              /* --from, or one of the --sources, if there are any */
     struct sockaddr_in from = {.sin_family = AF_INET};
-    int one = 1, source = number % opt.sources;
-    from.sin_addr.s_addr = htonl(0x7f000101 + source / 250 * 256 + source % 250);
+    int one = 1, source = opt.sources ? number % opt.sources : 0;
+    if (!opt.from && !opt.sources) return 0;
+    from.sin_addr.s_addr = opt.from ? inet_addr(opt.from) : htonl(0x7f000101 + source / 250 * 256 + source % 250);
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);     /* its port is chosen with the peer known */
     return bind(fd, (struct sockaddr *)&from, sizeof from);
 }
@@ -99,12 +101,21 @@ static int connect_tcp(int number) {
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    if (!(opt.sources && come_from(fd, number)) && !connect(fd, address->ai_addr, address->ai_addrlen)) return fd;
+    if (!come_from(fd, number) && !connect(fd, address->ai_addr, address->ai_addrlen)) return fd;
     close(fd);
     return -1;
 }
 
-static void fill_in(char *into, size_t size, const char *name, int number) {    /* "#" stands for a number */
+int start_connect(int number) {
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1;
+    if (fd < 0) return -1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (!come_from(fd, number) && (!connect(fd, address->ai_addr, address->ai_addrlen) || errno == EINPROGRESS)) return fd;
+    close(fd);
+    return -1;
+}
+
+void fill_in(char *into, size_t size, const char *name, int number) {
     const char *hash = strchr(name, '#');
     long of = opt.names ? (long)number * opt.stride % opt.names : number;
     if (hash) snprintf(into, size, "%.*s%ld%s", (int)(hash - name), name, of, hash + 1);

@@ -1,28 +1,19 @@
 """That the benchmarks build, run, and notice what goes wrong. What they measure here means nothing."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import pytest
+from load_generator import CC, MISSING, OPENSSL, ROOT
 
 from benchmarks.load import Load
 from benchmarks.messages import REQUEST, RESPONSE
 from benchmarks.processes import stop_all
 from benchmarks.proxies import free_port, listens
 from benchmarks.runs import Result
-from benchmarks.tools import has_openssl_headers, make_certificates
-
-ROOT: Final = Path(__file__).parents[2]
-CC: Final = shutil.which("cc") or ""
-OPENSSL: Final = shutil.which("openssl") or ""
-MISSING: Final = (
-    "no C compiler (gcc)" if not CC else "no OpenSSL headers (libssl-dev)" if not has_openssl_headers(CC) else
-    "no openssl command" if not OPENSSL else ""
-)  # fmt: skip
+from benchmarks.tools import make_certificates
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the load generator cannot be built: {MISSING}")
 

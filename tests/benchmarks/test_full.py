@@ -8,10 +8,10 @@ from benchmarks.plan import WORKLOADS
 
 
 def test_everything_is_measured_and_both_pages_are_written(tmp_path: Path) -> None:
-    compare, mtu, results, steps = full.commands(tmp_path, tmp_path / "pages", quick=False)
+    compare, mtu, floods, results, steps = full.commands(tmp_path, tmp_path / "pages", quick=False)
     assert "--only" not in compare, "all of the workloads are the default"
     assert set(mtu[mtu.index("--only") + 1].split(",")) < set(WORKLOADS)
-    assert [compare[-1], mtu[-1]] == results[1:3]
+    assert [compare[-1], mtu[-1], floods[-1]] == results[1:4]
     assert (results[-1], steps[-1]) == (str(tmp_path / "pages" / "RESULTS.md"), str(tmp_path / "pages" / "PROFILE.md"))
 
 

@@ -46,5 +46,5 @@ def test_a_file_that_is_no_result(
     file.write_text(text)
     monkeypatch.setattr(sys, "argv", ["results", str(file), "--to", str(to)])
     assert main() == 2
-    assert f"{file} is not a result of compare" in capsys.readouterr().err
+    assert f"{file} is not a result of compare or flood" in capsys.readouterr().err
     assert not to.exists()
