@@ -15,15 +15,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from relay.clock import Timer
 from relay.fronts.tunnel_answers import ESTABLISHED, HALF, LATE, UNAVAILABLE, Answer
 from relay.fronts.tunnel_request import LARGEST, HeaderReader, NoTunnelError, TunnelRequest
 from relay.outcomes import Refusal, SentAway
 from relay.transport.arrival import HELLO_CLOSED
 from relay.transport.loop import Loop
-from relay.transport.poller import READ
+from relay.transport.poller import CLOSED, READ
 
 TURNED_AWAY: Final = 64  # callers that may be heard out at once, though the relay has no place for them
 AWAY_WITHIN: Final = 2.0  # seconds for the header of one who cannot be let in
+AGAIN: Final = 0.05  # seconds until another look at a header that is not whole: one sent byte by byte costs no look at each
 LINGER: Final = 2.0  # seconds for a caller to take its answer, and to close
 _LINGER_BYTES: Final = 256 * 1024  # bytes that it may go on sending meanwhile
 _CHUNK: Final = 16 * 1024
@@ -91,7 +93,9 @@ class Greeting:
         self._answered = False
         self._done = False
         self._discarded = 0
+        self._source = source
         self._due = reactor.seconds() + seconds
+        self._again: Timer | None = None  # until then nothing is read
         self._poller.ask(self._fileno, self, READ, source)
         self._timer = reactor.callLater(seconds, self._late)
 
@@ -127,7 +131,7 @@ class Greeting:
         """Never asked for."""
 
     def peer_closed(self) -> None:
-        """Never asked for: what is readable says it."""
+        self._look_again()
 
     def failed(self, error: Exception) -> None:
         """A bug of ours."""
@@ -178,6 +182,15 @@ class Greeting:
         self._socket.recv(taken)
         if self._header.request:
             self._judge(self._header.request)
+        else:
+            self._poller.ask(self._fileno, self, CLOSED, self._source)
+            self._again = self._reactor.callLater(AGAIN, self._look_again)
+
+    def _look_again(self) -> None:
+        if self._again and self._again.active():
+            self._again.cancel()
+        self._again = None
+        self._poller.ask(self._fileno, self, READ, self._source)
 
     def _judge(self, request: TunnelRequest) -> None:
         declined = self._desk.judge(request)
@@ -202,6 +215,7 @@ class Greeting:
         except OSError:  # it has gone
             self._close()
             return
+        self._look_again()
         if self._timer.active():
             self._timer.cancel()
         self._timer = self._reactor.callLater(LINGER, self._close)
@@ -227,6 +241,8 @@ class Greeting:
         """The socket is somebody else's from now on."""
         self._done = True
         self._poller.ask(self._fileno, self, 0)
+        if self._again:
+            self._again.cancel()
         if self._timer.active():
             self._timer.cancel()
 

@@ -18,7 +18,7 @@ from tls_peer import FIN, RST
 from twisted.internet.defer import Deferred
 from wires import Held
 
-from relay.fronts.porch import AWAY_WITHIN, LINGER, TURNED_AWAY
+from relay.fronts.porch import AGAIN, AWAY_WITHIN, LINGER, TURNED_AWAY
 from relay.fronts.tunnel_answers import CREDENTIALS, ESTABLISHED, FORBIDDEN, HALF, LATE, NO_HTTP, NO_TUNNEL, PAGE, UNAVAILABLE
 from relay.page import PAGE as MACHINE_PAGE
 from relay.peers.errors import ConnectingError, ProxyError
@@ -118,6 +118,19 @@ async def test_a_header_that_comes_byte_by_byte(corner: ConnectCorner) -> None:
         assert visitor.look() == b""
         await visitor.says(header[index : index + 1])
         await turns(2)
+        await corner.advance(AGAIN)
+    assert await visitor.answered() == ESTABLISHED
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_header_that_is_not_whole_is_left_alone_for_a_moment(corner: ConnectCorner) -> None:
+    """Whoever sends one byte by byte costs the others no look at each byte."""
+    visitor = await corner.visitor(asking()[:-1])
+    await turns()
+    await visitor.says(b"\n")
+    await turns(20)
+    assert visitor.look() == b""
+    await corner.advance(AGAIN)
     assert await visitor.answered() == ESTABLISHED
 
 
@@ -376,8 +389,9 @@ async def test_a_drain_answers_whoever_is_here(corner: ConnectCorner) -> None:
     assert await begun.ended() == ESTABLISHED
     assert await tls.ended(RST) == b""
     await half.says(b"\r\n")
-    assert await half.ended() == ESTABLISHED
     await unknown.says(b"HTTP/1.0\r\n\r\n")
+    await corner.advance(AGAIN)
+    assert await half.ended() == ESTABLISHED
     assert await unknown.ended() == FORBIDDEN.data
     assert (silent.look(), silent.end) == (b"", None)
     await corner.advance(AWAY_WITHIN)
@@ -483,6 +497,7 @@ async def test_a_reload_that_closes_the_whole_door_answers_whoever_is_here(corne
     await turns()
     corner.relay.reload(*corner.machines)
     await half.says(b"\r\n")
+    await corner.advance(AGAIN)
     assert await half.ended() == FORBIDDEN.data
     with pytest.raises(ConnectionRefusedError), socket.create_connection(address, 1):
         pass
