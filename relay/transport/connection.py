@@ -27,6 +27,7 @@ from relay.transport.interface import Link, Receiver
 from relay.transport.loop import Loop
 from relay.transport.openssl import RECORD, receive, send
 from relay.transport.poller import CLOSED, READ, WRITE
+from relay.transport.tcp import CUT_OFF, without_an_ack
 
 READS_PER_TURN: Final = 16  # records read from one connection before the others get their turn
 STALL: Final = 10.0  # seconds without progress, after which what is left to send is given up
@@ -316,6 +317,11 @@ class TLSConnection:
         if self._state is _CLOSED:
             return 0
         return self.unsent + int.from_bytes(fcntl.ioctl(self._fileno, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+    def end_if_cut_off(self) -> None:
+        if self._state is _OPEN and without_an_ack(self._socket) >= CUT_OFF:
+            error = PeerClosedError(f"its system acknowledged nothing for {CUT_OFF:.0f} s")
+            self._loop.reactor.callLater(0, self.failed, error)
 
     def loseConnection(self, reset: bool = False) -> None:
         if self._state is _OPEN:
