@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
 from certs.errors import CertificateError
+from certs.groups import share_hybrids_only_if_asked
 from certs.identity import Identity
 
 # OpenSSL's ssl.h: numbers that pyOpenSSL does not name.
@@ -46,6 +47,7 @@ def client_context(identity: Identity) -> SSL.Context:
     context = _context(SSL.TLS_CLIENT_METHOD, identity)
     context.set_verify(SSL.VERIFY_NONE)
     context.set_cipher_list(_SUITES_TO_DIAL_WITH)
+    share_hybrids_only_if_asked(context)
     return context
 
 

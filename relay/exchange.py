@@ -21,6 +21,7 @@ from relay.halibut.words import Word
 from relay.lease import Back, Close
 from relay.outcomes import Outcome
 from relay.transport.interface import Link
+from relay.transport.tcp import CUT_OFF
 
 SILENCE: Final = 660.0  # seconds; Octopus gives up after 5 or 10 minutes without a reply (wire.md 3.5, 11.1)
 STALL: Final = 10.0  # seconds without progress, after which a caller forfeits what a closed Tentacle had left
@@ -282,15 +283,24 @@ class Exchange:
         self._end(_Gone.RELAY, outcome, detail)
 
     def check_progress(self, now: float, idle: float) -> None:
-        """Ends it where nothing has moved for SILENCE seconds, or, before the request, for idle; to be called now and then."""
+        """Ends it where nothing has moved for SILENCE seconds, or, before the request, for idle; to be called now and then.
+
+        Of a leg whose link was cut it hears from the leg, as soon as that is asked to look.
+        """
         position = self._position()
         if position != self._moved:
             self._moved, self._moved_at = position, now
         elif self.state is _READY:
             if now - self.call.ready > idle:
                 self._end(_Gone.RELAY, Outcome.CALLER_SILENT, f"no request within {idle:.0f} s")
-        elif now - self._moved_at > SILENCE and self.state is not _ACQUIRING:
+        elif self.state is _ACQUIRING:
+            return
+        elif now - self._moved_at > SILENCE:
             self._end(_Gone.RELAY, Outcome.SILENT, f"nothing moved for {SILENCE:.0f} s")
+        elif now - self._moved_at > CUT_OFF:
+            self._caller.link.end_if_cut_off()
+            if self.state in (_REQUEST, _CALL, _REPLY):
+                self._lease.link.end_if_cut_off()
 
     def _position(self) -> tuple[int, ...]:
         """Changes with every byte that moves."""

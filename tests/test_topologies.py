@@ -8,6 +8,7 @@ from relay.backs.polling import KEEP_ALIVE, OVERDUE, TURN
 from relay.exchange import SILENCE
 from relay.fronts.poll import PICKED_UP, SILENT
 from relay.service import CHECK_EVERY
+from relay.transport.tcp import CUT_OFF
 from routing.table import Timeouts
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +36,8 @@ def test_the_times_are_those_of_the_code() -> None:
     assert f"`prove` ({times.prove:.0f} s)" in ROWS["a connection to a listening Tentacle, idle in the pool"]
     assert f"`front_idle` ({times.front_idle / 60:.0f} min)" in ROWS["a caller's, between two calls"]
     assert f"| {SILENCE / 60:.0f} min: a call" in ROWS["any, in a call"]
+    assert f"| {CUT_OFF:.0f} s: TCP keep-alive;" in ROWS["any, in a call"]
+    assert f"nothing has moved for {CUT_OFF:.0f} s" in " ".join(TEXT.split())
     assert f"The relay itself looks every {CHECK_EVERY:.0f} s" in TEXT
     assert f"at most {PICKED_UP:.0f} s" in TEXT
     assert f"a null message for {OVERDUE:.0f} s makes room" in " ".join(TEXT.split()).replace(

@@ -69,6 +69,9 @@ class MemoryLink:
     def pump(self, destination: Link, count: int, done: Callable[[], None]) -> None:
         raise AssertionError("these calls have no streams")
 
+    def end_if_cut_off(self) -> None:
+        raise AssertionError("nothing waits that long")
+
     def loseConnection(self, reset: bool = False) -> None:
         raise AssertionError("nothing is ever closed")
 

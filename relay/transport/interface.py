@@ -56,6 +56,9 @@ class Link(Protocol):
     def unread(self) -> int:
         """How many bytes were written and the peer's system has not taken: a slow peer's megabytes in our kernel among them."""
 
+    def end_if_cut_off(self) -> None:
+        """connectionLost() follows where the peer's system has acknowledged nothing for 65 s, and should have."""
+
     def loseConnection(self, reset: bool = False) -> None:
         """Closes as soon as all that was written has gone out: with a bare FIN, or a reset. Resets where it does not go."""
 

@@ -32,6 +32,7 @@ from relay.halibut.events import Part, Unit
 from relay.halibut.message import Reference
 from relay.lease import Close
 from relay.outcomes import Outcome
+from relay.transport.tcp import CUT_OFF
 
 
 @pytest.fixture
@@ -187,6 +188,20 @@ def test_nothing_moves_for_11_minutes(scene: Scene, state: Callable[[Scene], Non
     assert scene.take_story() == []
     check_every_5_seconds(scene, 10)
     assert scene.take_story() == ends
+
+
+@pytest.mark.parametrize(
+    ("state", "legs"), [(ready, (0, 0)), (in_request, (1, 1)), (in_call, (1, 1)), (in_reply, (1, 1)), (delivering, (1, 0))]
+)
+def test_where_nothing_moves_for_65_seconds_the_legs_are_looked_at(
+    scene: Scene, state: Callable[[Scene], None], legs: tuple[int, int]
+) -> None:
+    state(scene)
+    lease = scene.lease
+    check_every_5_seconds(scene, CUT_OFF + 5)
+    assert (scene.caller.link.looked_at, lease.link.looked_at) == (0, 0)
+    check_every_5_seconds(scene, 5)
+    assert (scene.caller.link.looked_at, lease.link.looked_at) == legs
 
 
 def test_whatever_moves_is_progress(scene: Scene) -> None:

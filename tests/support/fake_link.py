@@ -14,6 +14,7 @@ class FakeLink:
     """A Link, open from the start. It obeys the same rules as TLSConnection; a test stands for its peer.
 
     written: each unit as it was written, also while backlogged. reasons: why it is paused; empty where it is not.
+    looked_at: how often somebody asked whether it is cut off.
     ended: None while open; FIN or RST where its owner closed it, LOST where the peer did. receiver may be set later.
     """
 
@@ -24,6 +25,7 @@ class FakeLink:
         self.reasons: set[str] = set()
         self.backlogged = False
         self.unsent = 0
+        self.looked_at = 0
         self.pump_left = 0
         self.pumped_to: Link | None = None
         self.ended: str | None = None
@@ -58,6 +60,9 @@ class FakeLink:
 
     def pump(self, destination: Link, count: int, done: Callable[[], None]) -> None:
         self.pumped_to, self.pump_left, self._pump_done = destination, count, done
+
+    def end_if_cut_off(self) -> None:
+        self.looked_at += 1
 
     def loseConnection(self, reset: bool = False) -> None:
         """Ends it at once in a test's eyes, also while backlogged: what was written is in ``written``."""

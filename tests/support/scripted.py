@@ -5,11 +5,15 @@ side may take together, and sees whether a connection ended with FIN, with RST, 
 """
 
 import contextlib
+import ctypes
 import datetime as dt
 import errno
+import fcntl
 import select
 import socket
 import struct
+import termios
+import threading
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -28,6 +32,8 @@ PATIENCE: Final = 20.0  # seconds, after which a test fails that waits for anyth
 SOON: Final = 1.0  # seconds within which an end has to reach the other side
 _CHUNK: Final = 256 * 1024
 _RESET: Final = struct.pack("ii", 1, 0)
+_SO_ATTACH_FILTER: Final = 26  # Linux's asm-generic/socket.h
+_DROP: Final = struct.pack("HBBI", 0x06, 0, 0, 0)  # the one instruction of a filter that takes nothing (linux/filter.h)
 _CERTIFICATES: Final = Path(__file__).parents[1] / "captures" / "certs"
 
 TLS12: Final = SSL.TLS1_2_VERSION
@@ -74,6 +80,13 @@ def _context(method: int, who: str, version: int) -> SSL.Context:
         context.use_certificate(party(who).certificate)
         context.use_privatekey(party(who).key)
     return context
+
+
+def vanish(sock: socket.socket) -> None:
+    """Drops every packet that comes for the socket from now on, before TCP sees it."""
+    instruction = ctypes.create_string_buffer(_DROP, len(_DROP))
+    program = struct.pack("HP", 1, ctypes.addressof(instruction))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def client_hello(name: str = "") -> bytes:
@@ -151,6 +164,11 @@ class Peer:
         """Its own end's."""
         port: int = self._socket.getsockname()[1]
         return port
+
+    @property
+    def ends(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """The addresses of its own end, and of the other."""
+        return self._socket.getsockname(), self._socket.getpeername()
 
     @property
     def certificate(self) -> bytes | None:
@@ -286,6 +304,12 @@ class Peer:
     def half_close(self) -> None:
         """FIN, and goes on to listen: what a recorder does, and no real peer."""
         self._socket.shutdown(socket.SHUT_WR)
+
+    def vanish(self) -> None:
+        """Its link is cut: whatever packet comes for it is dropped, and never acknowledged, refused or read."""
+        while any(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4))):
+            threading.Event().wait(0.005)  # for an ACK, without which its system would send again, and be heard
+        vanish(self._socket)
 
     def close(self) -> None:
         """A bare FIN; or RST, as the kernel has it, where something was not read."""

@@ -27,12 +27,15 @@ OCTOPUS_FACE: Final = "relay as Octopus"
 OTHER_OCTOPUS_FACE: Final = "relay as another Octopus"
 
 
-def eventually(condition: Callable[[], bool], what: Callable[[], str], within: float = PATIENCE) -> None:
-    """Waits for what another process does by itself, and of which it sends no word: what it has given back to the system."""
+def eventually(condition: Callable[[], bool], what: Callable[[], str], within: float = PATIENCE, every: float = 0.005) -> None:
+    """Waits for what another process does by itself, and of which it sends no word: what it has given back to the system.
+
+    every: so often it looks, in seconds.
+    """
     end = time.monotonic() + within
     while not condition():
         assert time.monotonic() < end, what()
-        threading.Event().wait(0.005)
+        threading.Event().wait(every)
 
 
 def free_ports(count: int) -> list[int]:
@@ -45,6 +48,11 @@ def free_ports(count: int) -> list[int]:
                 sock.bind((HOST, random.choice(_PORTS)))
                 found.append(sock.getsockname()[1])
         return found
+
+
+def _in_proc(host: str) -> str:
+    """An IPv4 address as /proc/net/tcp has it."""
+    return f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}"
 
 
 class Lines:
@@ -143,6 +151,13 @@ class RelayProcess:
             if (local[-5:], remote[-5:]) == ends:
                 return int(queues.partition(":")[2], 16)
         raise AssertionError(f"no connection between {ends}")
+
+    def holds(self, peer: Peer) -> bool:
+        """Whether it has this connection open."""
+        theirs, ours = (f"{_in_proc(host)}:{port:04X}" for host, port in peer.ends)
+        lines = Path("/proc", str(self.process.pid), "net/tcp").read_text().splitlines()[1:]
+        owned = (line.split() for line in lines)
+        return any((fields[1], fields[2]) == (ours, theirs) and fields[9] != "0" for fields in owned)  # [9]: inode
 
     def forget_peak(self) -> int:
         """From now on ``peak`` counts anew; bytes of memory now."""
