@@ -15,12 +15,13 @@ from typing import Final, Protocol
 from relay.admission import Source, Visit
 from relay.clock import Clock
 from relay.faces import Faces
-from relay.fronts.passthrough import PassthroughFront, close_unread
+from relay.fronts.passthrough import PassthroughFront
 from relay.load import Load, NodePolls
 from relay.outcomes import MACHINE_DRAINS, NOISE, NOT_ALLOWED_NOW, SERVED, TROUBLE, Outcome, Refusal, SentAway
 from relay.passed import Passed
 from relay.route import Failure
 from relay.transport.loop import Loop
+from relay.transport.tcp import close_unread
 from routing.rules import host_of
 from routing.table import Machine, RelayTimeouts
 

@@ -25,6 +25,7 @@ from relay.polls import House as PollsHouse
 from relay.polls import Polls
 from relay.transport.connection import TLSConnection
 from relay.transport.loop import Loop
+from relay.transport.tcp import close_unread
 from routing.table import Machine, Octopus
 
 
@@ -94,7 +95,7 @@ class Route:
         try:
             context = self._house.faces.server(self.machine.name)
         except CertificateError as error:  # of a key that nobody has needed before
-            sock.close()
+            close_unread(sock)
             visit.departed()
             self.refused(Refusal.TLS, visit.peer, str(error))
             return

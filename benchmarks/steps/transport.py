@@ -12,9 +12,10 @@ from benchmarks.steps.memory import OCTOPUS, TENTACLE
 from benchmarks.steps.step import Step, times
 from certs.contexts import client_context, server_context
 from relay.clock import keep_monotonic
-from relay.transport.connection import TLSConnection, prepare_socket
+from relay.transport.connection import TLSConnection
 from relay.transport.loop import Loop
 from relay.transport.poller import READ
+from relay.transport.tcp import prepare_socket
 
 _BATCH: Final = 16
 

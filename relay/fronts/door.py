@@ -1,6 +1,5 @@
 """A listening port, and the callers who came to it until their handshake begins. Each one's ClientHello says where it goes."""
 
-import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,10 +9,10 @@ from relay.admission import Visit
 from relay.fronts.porch import Desk, Porch
 from relay.outcomes import CONNECT_CLOSES, RELAY_DRAINS, Refusal, SentAway
 from relay.transport.arrival import HELLO_CLOSED, HELLO_LATE, Arrival
-from relay.transport.clienthello import LARGEST, ClientHello
-from relay.transport.connection import prepare_socket
+from relay.transport.clienthello import ClientHello
 from relay.transport.listener import Listener
 from relay.transport.loop import Loop
+from relay.transport.tcp import close_unread, prepare_socket
 from routing.addresses import Address
 from routing.table import RelayTimeouts
 
@@ -182,7 +181,7 @@ class Door:
         visitor = self._arrivals.pop(arrival)
         visit = visitor.visit
         if self._loop.reactor.seconds() - visit.opened > self._house.timeouts.identify:
-            visitor.sock.close()
+            close_unread(visitor.sock)
             visit.departed()
             late = "it had to wait too long for its handshake (relay.limits.handshakes, source_handshakes)"
             route.refused(Refusal.IDENTIFY_TIMEOUT, visit.peer, late)
@@ -199,9 +198,7 @@ class Door:
         else:
             return found
         visitor = self._arrivals.pop(arrival)
-        with contextlib.suppress(OSError):
-            visitor.sock.recv(LARGEST)  # a close with unread bytes would be a reset
-        visitor.sock.close()
+        close_unread(visitor.sock)
         visitor.visit.departed()
         refused(why.refusal, visitor.peer, why.detail)
         return None
@@ -238,7 +235,7 @@ class Door:
         begin = self._at_gate.pop(arrival, None)
         if begin:
             self._loop.gate.leave(visitor.visit.source, begin)
-            visitor.sock.close()
+            close_unread(visitor.sock)
         else:
             arrival.stop()
         visitor.visit.departed()

@@ -11,26 +11,22 @@ Rules:
    after 65 s (wire.md 1.9).
 """
 
-import contextlib
 import socket
-import struct
-from typing import Final, Protocol
+from typing import Protocol
 
 from relay.admission import Source, Visit
 from relay.clock import Clock, Timer
 from relay.outcomes import DIAL_OUTCOMES, Outcome, Refusal, SentAway
 from relay.passed import Passed
-from relay.transport.clienthello import LARGEST
 from relay.transport.dialler import TcpDial
 from relay.transport.errors import DialError
 from relay.transport.listener import address_text
 from relay.transport.loop import Loop
 from relay.transport.poller import CLOSED
 from relay.transport.splice import End, How, Splice
+from relay.transport.tcp import close_unread, reset_on_close
 from routing.addresses import Address
 from routing.table import Machine
-
-_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Door(Protocol):
@@ -118,7 +114,7 @@ class PassthroughFront:
             self._dial = None
         self._loop.strangers.ask(self._fileno, self, 0)
         if reset:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            reset_on_close(self._socket)
         close_unread(self._socket)
         self._end(outcome, detail)
 
@@ -211,13 +207,6 @@ class PassthroughFront:
             self._door.ended(self, passed)
         finally:  # whatever a log does, nobody's place is lost
             self._visit.departed()
-
-
-def close_unread(sock: socket.socket) -> None:
-    """Closes a caller's socket in which its ClientHello is unread. It sees a FIN, where the socket is not set to reset."""
-    with contextlib.suppress(OSError):
-        sock.recv(LARGEST)  # a close with unread bytes would be a reset
-    sock.close()
 
 
 def _own_address(sock: socket.socket) -> str:

@@ -10,11 +10,7 @@ Rules:
    FIN we read on for a while: a close with unread bytes would be a reset, and could destroy what the peer has not read yet.
 """
 
-import fcntl
 import socket
-import struct
-import sys
-import termios
 from collections.abc import Callable
 from enum import Enum
 from typing import Final
@@ -27,13 +23,12 @@ from relay.transport.interface import Link, Receiver
 from relay.transport.loop import Loop
 from relay.transport.openssl import RECORD, receive, send
 from relay.transport.poller import CLOSED, READ, WRITE
-from relay.transport.tcp import CUT_OFF, without_an_ack
+from relay.transport.tcp import CUT_OFF, reset_on_close, unacknowledged, without_an_ack
 
 READS_PER_TURN: Final = 16  # records read from one connection before the others get their turn
 STALL: Final = 10.0  # seconds without progress, after which what is left to send is given up
 LINGER: Final = 2.0  # seconds, and
 LINGER_BYTES: Final = 256 * 1024  # bytes that are read and thrown away behind our FIN
-_RESET: Final = struct.pack("ii", 1, 0)
 _BACKLOG: Final = "backlog"
 _NO_REASON: Final[frozenset[str]] = frozenset()  # one for all: an empty set takes 0.2 KB of every leg
 
@@ -49,16 +44,6 @@ class State(Enum):
 
 # Python 3.11 finds a name of the module for nothing, and a member of an Enum at the price of a call.
 _HANDSHAKE, _OPEN, _FLUSHING, _LINGERING, _BROKEN, _CLOSED = State
-
-
-def prepare_socket(sock: socket.socket) -> None:
-    """Nonblocking, no Nagle, keep-alive as Halibut's own (wire.md 1.9: 15 s, 5 s, 10 probes)."""
-    sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 10)
 
 
 class TLSConnection:
@@ -327,7 +312,7 @@ class TLSConnection:
     def unread(self) -> int:
         if self._state is _CLOSED:
             return 0
-        return self.unsent + int.from_bytes(fcntl.ioctl(self._fileno, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        return self.unsent + unacknowledged(self._fileno)
 
     def end_if_cut_off(self) -> None:
         if self._state is _OPEN and without_an_ack(self._socket) >= CUT_OFF:
@@ -350,7 +335,7 @@ class TLSConnection:
 
     def abortConnection(self) -> None:
         if self._state is not _CLOSED:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            reset_on_close(self._socket)
             self._close()
 
     def peer_closed(self) -> None:
@@ -360,7 +345,7 @@ class TLSConnection:
 
     def failed(self, error: Exception) -> None:
         if self._state is not _CLOSED:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            reset_on_close(self._socket)
             self._lose(error)
 
     def _lose(self, error: Exception) -> None:

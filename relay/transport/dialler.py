@@ -15,12 +15,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relay.clock import Timer
-from relay.transport.connection import TLSConnection, prepare_socket
+from relay.transport.connection import TLSConnection
 from relay.transport.errors import DialError, HandshakeError
 from relay.transport.interface import Receiver
 from relay.transport.lookups import Found
 from relay.transport.loop import Loop
 from relay.transport.proxy import Proxy, Tunnel
+from relay.transport.tcp import prepare_socket
 
 _REASONS: Final = {
     errno.ECONNREFUSED: "refused",

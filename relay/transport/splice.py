@@ -15,7 +15,6 @@ import errno
 import fcntl
 import os
 import socket
-import struct
 import sys
 import termios
 from collections.abc import Callable
@@ -28,10 +27,10 @@ from relay.transport.connection import STALL
 from relay.transport.loop import Loop
 from relay.transport.pipes import PIPE, Pipe
 from relay.transport.poller import CLOSED, FAILED, READ, WRITE
+from relay.transport.tcp import reset_on_close, unacknowledged
 
 ROUNDS: Final = 4  # pipes full that are moved from one leg before the others get their turn
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
-_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class How(Enum):
@@ -73,7 +72,7 @@ class Splice:
         self._met = met
         self._timer: Timer | None = None
         self._ended = False
-        self._opening = _queued(near, termios.FIONREAD)
+        self._opening = _readable(near)
         self.near = Leg(self, near)
         self.far = Leg(self, far)
         self.near.other, self.far.other = self.far, self.near
@@ -313,8 +312,8 @@ class Leg:
     @property
     def undelivered(self) -> int:
         """How much of what it has sent, its FIN included, the other's host has not acknowledged yet."""
-        unread = 0 if self._finished else _queued(self._socket, termios.FIONREAD)
-        return unread + self._waiting + _queued(self.other._socket, termios.TIOCOUTQ)
+        unread = 0 if self._finished else _readable(self._socket)
+        return unread + self._waiting + unacknowledged(self.other._socket.fileno())
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
@@ -329,12 +328,12 @@ class Leg:
             self._poller.ask(self._fileno, self, 0)
             self._give_back()
             if reset:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                reset_on_close(self._socket)
             else:  # for as long as the rule says, and not the minutes of the kernel's own choice
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL * 1000))
         finally:
             self._socket.close()
 
 
-def _queued(sock: socket.socket, request: int) -> int:
-    return int.from_bytes(fcntl.ioctl(sock.fileno(), request, bytes(4)), sys.byteorder)
+def _readable(sock: socket.socket) -> int:
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)

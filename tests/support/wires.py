@@ -13,8 +13,9 @@ from tls_peer import TlsPeer, client_side, server_side, socket_pair
 from twisted.internet import reactor
 
 from certs.contexts import client_context, server_context
-from relay.transport.connection import TLSConnection, prepare_socket
+from relay.transport.connection import TLSConnection
 from relay.transport.loop import Loop
+from relay.transport.tcp import prepare_socket
 
 
 @dataclass

@@ -11,8 +11,9 @@ from wires import Wires
 
 from certs.contexts import server_context
 from relay.transport.clienthello import read_client_hello
-from relay.transport.connection import TLSConnection, prepare_socket
+from relay.transport.connection import TLSConnection
 from relay.transport.errors import HandshakeError, PeerClosedError
+from relay.transport.tcp import prepare_socket
 
 VERSIONS = ("TLSv1.2", "TLSv1.3")
 

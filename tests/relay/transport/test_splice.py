@@ -15,9 +15,10 @@ from tls_peer import socket_pair
 from wires import Wires
 
 from relay.transport import splice as splice_module
-from relay.transport.connection import STALL, prepare_socket
+from relay.transport.connection import STALL
 from relay.transport.pipes import PIPE
 from relay.transport.splice import End, How, Leg, Splice
+from relay.transport.tcp import prepare_socket
 
 SMALL = 8 * 1024  # bytes of a socket's buffers that fill up soon
 ROUNDS = 20_000
