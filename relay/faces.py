@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from OpenSSL import SSL
-
 from certs.contexts import client_context, likeness, server_context
 from certs.identity import Identity
+from certs.sharing import Context
 from certs.store import IdentityStore
 from relay.errors import StartError
 from relay.transport.credentials import CredentialsError, Users, read_credentials, read_users
 from relay.transport.proxy import Proxy
 from routing.table import HttpProxy, Machine, Table
 
-Make = Callable[[Identity], SSL.Context]
+Make = Callable[[Identity], Context]
 
 
 class Faces:
@@ -85,19 +84,19 @@ class Faces:
             for name, identity in side.identities.items():
                 yield kind, name, identity
 
-    def server(self, machine: str) -> SSL.Context:
+    def server(self, machine: str) -> Context:
         """For callers of this machine."""
         return self._machines.context(machine, server_context)
 
-    def client(self, octopus: str) -> SSL.Context:
+    def client(self, octopus: str) -> Context:
         """For dialling Tentacles on behalf of this octopus entry."""
         return self._octopus.context(octopus, client_context)
 
-    def polling(self, machine: str) -> SSL.Context:
+    def polling(self, machine: str) -> Context:
         """For polling Octopus on behalf of this machine."""
         return self._machines.context(machine, client_context)
 
-    def entrance(self) -> SSL.Context:
+    def entrance(self) -> Context:
         """For Tentacles that poll the relay."""
         assert self._back, "there is no door where they could come in"
         return self._octopus.context(self._back, server_context)
@@ -135,7 +134,7 @@ class _Side:
     """The identities that face one side."""
 
     def __init__(self, make: Make, identities: Mapping[str, Identity], before: "_Side | None") -> None:
-        self._contexts: dict[tuple[str, Make], SSL.Context] = {}
+        self._contexts: dict[tuple[str, Make], Context] = {}
         self.identities: Final = dict(identities)
         tried: set[tuple[object, ...]] = set()
         for name, identity in identities.items():
@@ -152,7 +151,7 @@ class _Side:
                 self.identities[name] = known  # the same object: 10,000 of them are compared in no time, and let go by nobody
                 self._contexts |= used
 
-    def context(self, name: str, make: Make) -> SSL.Context:
+    def context(self, name: str, make: Make) -> Context:
         found = self._contexts.get((name, make))
         if found is None:
             found = self._contexts[name, make] = make(self.identities[name])

@@ -7,9 +7,9 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
-from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 
+from certs.sharing import Context
 from certs.store import IdentityStore
 from relay import door_lines
 from relay.admin.access_log import AccessLog
@@ -161,7 +161,7 @@ class RelayService(Operated):
         self._reports.ended(call)
         self.admission.called(call.peer, call.ended)
 
-    def _context_at_entrance(self) -> SSL.Context:
+    def _context_at_entrance(self) -> Context:
         return self.faces.entrance()
 
     def polling_machine(self, certificate: bytes) -> Machine | None:

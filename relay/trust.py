@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from OpenSSL import SSL
 from twisted.internet.defer import Deferred, gatherResults
 
 from certs.contexts import client_context
 from certs.identity import Identity
+from certs.sharing import Context
 from relay.backs.connection import BackConnection, State
 from relay.clock import Reactor, Timer
 from relay.halibut.events import Part
@@ -96,7 +96,7 @@ async def who_trusts(
     return [found[index] for index in sorted(found)]
 
 
-async def _ask(loop: Loop, machine: Machine, contexts: tuple[SSL.Context, SSL.Context]) -> Trust:
+async def _ask(loop: Loop, machine: Machine, contexts: tuple[Context, Context]) -> Trust:
     if machine.tentacle is None:
         return Trust(machine, None, None, "its Tentacle polls the relay, and cannot be asked")
     outcome, detail = await _Visit(loop, machine, contexts[0]).end
@@ -115,7 +115,7 @@ async def _ask(loop: Loop, machine: Machine, contexts: tuple[SSL.Context, SSL.Co
 class _Visit:
     """One connection to a Tentacle, up to its identity. end: the outcome of a failure and its detail, or (None, "")."""
 
-    def __init__(self, loop: Loop, machine: Machine, context: SSL.Context) -> None:
+    def __init__(self, loop: Loop, machine: Machine, context: Context) -> None:
         self.end: Deferred[tuple[Outcome | None, str]] = Deferred()
         self._timer: Timer = loop.reactor.callLater(machine.timeouts.ready, self._late)
         self._connection = BackConnection(loop, machine, context, self, machine.timeouts.connect)

@@ -92,7 +92,7 @@ class _Wire:
             prepare_socket(sock)
         self.receiver = _Receiver()
         self.link = TLSConnection(loop, ours, server_context(TENTACLE), self.receiver)
-        self.peer = SSL.Connection(client_context(OCTOPUS), theirs)
+        self.peer = client_context(OCTOPUS).connection(theirs)
         self.peer.set_connect_state()
         self.link.accept()
         while not self.receiver.made:

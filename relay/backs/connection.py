@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Protocol
 
-from OpenSSL import SSL
-
+from certs.sharing import Context
 from certs.thumbprint import Thumbprint
 from relay.halibut.connection import Connection
 from relay.halibut.errors import RemoteProtocolError
@@ -60,7 +59,7 @@ class Owner(Protocol):
 class BackConnection:
     """See above. state: where it is; since: when it came there, where that matters (the reactor's clock)."""
 
-    def __init__(self, loop: Loop, machine: Machine, context: SSL.Context, owner: Owner, connect: float) -> None:
+    def __init__(self, loop: Loop, machine: Machine, context: Context, owner: Owner, connect: float) -> None:
         """Dials at once. connect: seconds for TCP and TLS."""
         self._loop = loop
         self._pins: tuple[Thumbprint, ...] = machine.thumbprints

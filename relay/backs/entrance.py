@@ -10,8 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from OpenSSL import SSL
-
+from certs.sharing import Context
 from certs.thumbprint import Thumbprint
 from relay.admission import Visit
 from relay.backs.poller import PollerConnection
@@ -43,7 +42,7 @@ class House(Protocol):
 class PollingEntrance:
     """See above. context gives the TLS context that shows the identity which Tentacles trust; asked for each connection."""
 
-    def __init__(self, loop: Loop, context: Callable[[], SSL.Context], house: House) -> None:
+    def __init__(self, loop: Loop, context: Callable[[], Context], house: House) -> None:
         self._loop = loop
         self._context = context
         self._house = house

@@ -12,8 +12,7 @@ Rules:
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from OpenSSL import SSL
-
+from certs.sharing import Context
 from certs.thumbprint import Thumbprint
 from relay.backs.connection import BackConnection, State
 from relay.call import Call
@@ -61,7 +60,7 @@ class ListeningLease:
 class ListeningBack:
     """See above."""
 
-    def __init__(self, loop: Loop, machine: Machine, context: SSL.Context) -> None:
+    def __init__(self, loop: Loop, machine: Machine, context: Context) -> None:
         """context: shows the identity for this Octopus."""
         self._loop = loop
         self._machine = machine

@@ -14,8 +14,7 @@ from collections.abc import Container
 from enum import Enum
 from typing import Final, Protocol
 
-from OpenSSL import SSL
-
+from certs.sharing import Context
 from certs.thumbprint import Thumbprint
 from relay.call import Call
 from relay.exchange import Exchange
@@ -77,7 +76,7 @@ class Owner(Protocol):
         """Where the machine's Tentacle is had from."""
 
     @property
-    def context(self) -> SSL.Context:
+    def context(self) -> Context:
         """Shows the machine's identity for Octopus."""
 
     @property

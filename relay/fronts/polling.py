@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final, Protocol
 
-from OpenSSL import SSL
-
+from certs.sharing import Context
 from relay.backoff import BackOff
 from relay.call import Call
 from relay.clock import Timer
@@ -89,7 +88,7 @@ class PollingFront:
         nodes: tuple[Address, ...],
         subscription: str,
         connections: int,
-        context: Callable[[], SSL.Context],
+        context: Callable[[], Context],
         back: LiveBack,
         gate: DialGate,
         random: Random,
@@ -174,7 +173,7 @@ class PollingFront:
     # ---- what polls ask and say -------------------------------------------------------------------------------------
 
     @property
-    def context(self) -> SSL.Context:
+    def context(self) -> Context:
         return self._context()
 
     @property

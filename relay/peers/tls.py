@@ -4,6 +4,8 @@ The buffering form joins the writes of one reactor turn into one record, which b
 of up to 16384 bytes is one record, and each dataReceived is one record of the other side.
 """
 
+from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, cast
 
@@ -68,12 +70,12 @@ class Identity:
 
     def dialler(self, host: str) -> "Dialler":
         """Shows the certificate; the pin is checked by whoever dials, when the handshake is done (wire.md 1.5)."""
-        return Dialler(self._contexts[1], host)
+        return Dialler(partial(SSL.Connection, self._contexts[1]), host)
 
 
 def anonymous(host: str) -> "Dialler":
     """A dialler that shows no certificate: discovery (wire.md 2.6)."""
-    return Dialler(_context(SSL.TLS_CLIENT_METHOD), host)
+    return Dialler(partial(SSL.Connection, _context(SSL.TLS_CLIENT_METHOD)), host)
 
 
 def _context(method: int) -> SSL.Context:
@@ -106,13 +108,14 @@ class Listener:
 class Dialler:
     """Makes the TLS side of dialled connections; SNI is the host, none for an IP literal (wire.md 1.6)."""
 
-    def __init__(self, context: SSL.Context, host: str) -> None:
-        self._context = context
+    def __init__(self, make: Callable[[], SSL.Connection], host: str) -> None:
+        """make: gives a connection of its own to each."""
+        self._make = make
         self._host = host
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Twisted's hook: one connection object per dialled connection."""
-        connection = SSL.Connection(self._context, None)
+        connection = self._make()
         if not is_ip(self._host):
             connection.set_tlsext_host_name(self._host.lower().encode("ascii"))
         return connection

@@ -68,7 +68,7 @@ class _Probe:
         assert tentacle, "a polling Tentacle is not dialled"
         self._tentacle = tentacle
         self._host, self._port = tentacle.host, tentacle.port
-        self._dialler = Dialler(client_context(identity), self._host) if identity else anonymous(self._host)
+        self._dialler = Dialler(client_context(identity).connection, self._host) if identity else anonymous(self._host)
         self._stages: list[Stage] = []
         self._at = StageName.LOOKUP
         self._late = False

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from OpenSSL import SSL
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 
 from certs.contexts import client_context
 from certs.identity import Identity
+from certs.sharing import Context
 from certs.store import IdentityStore
 from relay import identities
 from relay.admin.causes import CAUSES
@@ -141,7 +141,7 @@ class _Visit:
         self.octopus = self.job.octopus
         self.subscription = SUBSCRIPTION
         self.proxy = self.job.proxy
-        self.context: SSL.Context = client_context(self.job.identity)
+        self.context: Context = client_context(self.job.identity)
         self.polling = False  # whatever it has, it wants no more
         self._begun = self.loop.reactor.seconds()
         self._open = self._late = False

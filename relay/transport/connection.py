@@ -17,6 +17,7 @@ from typing import Final
 
 from OpenSSL import SSL, crypto
 
+from certs.sharing import Context
 from relay.clock import Timer
 from relay.transport.errors import HandshakeError, PeerClosedError, cause
 from relay.transport.interface import Link, Receiver
@@ -52,7 +53,7 @@ class TLSConnection:
     closed, if set, is called once, when the descriptor is free again; it is for whoever counts.
     """
 
-    def __init__(self, loop: Loop, sock: socket.socket, context: SSL.Context, receiver: Receiver) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket, context: Context, receiver: Receiver) -> None:
         """sock: connected and prepared; belongs to the connection from now on."""
         self._loop = loop
         self._poller = loop.poller
@@ -61,7 +62,7 @@ class TLSConnection:
         self._socket = sock
         self._fileno = sock.fileno()
         self._receiver = receiver
-        self._tls = SSL.Connection(context, sock)
+        self._tls = context.connection(sock)
         self._state = _HANDSHAKE
         self._paused = _NO_REASON
         self._reading = False

@@ -9,11 +9,11 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from OpenSSL import SSL
 from twisted.internet.interfaces import IWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from certs.sharing import Context
 from relay.clock import Timer
 from relay.transport.connection import TLSConnection
 from relay.transport.errors import DialError, HandshakeError
@@ -160,7 +160,7 @@ class Dial(TcpDial):
         loop: Loop,
         host: str,
         port: int,
-        context: SSL.Context,
+        context: Context,
         receiver: Receiver,
         seconds: float,
         failed: Callable[[Exception], None],

@@ -16,6 +16,7 @@ from OpenSSL import SSL
 from certs.contexts import client_context, server_context
 from certs.errors import CertificateError
 from certs.identity import Identity, IdentityKey
+from certs.sharing import Context
 
 VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
 SHA256_WITH_RSA = bytes.fromhex("06092a864886f70d01010b")
@@ -124,14 +125,18 @@ def peer_context(method: int, identity: Identity | None, version: int) -> SSL.Co
     return context
 
 
-def dialling(context: SSL.Context) -> SSL.Connection:
-    connection = SSL.Connection(context, None)
+def made(context: SSL.Context | Context, sock: socket.socket | None = None) -> SSL.Connection:
+    return context.connection(sock) if isinstance(context, Context) else SSL.Connection(context, sock)
+
+
+def dialling(context: SSL.Context | Context) -> SSL.Connection:
+    connection = made(context)
     connection.set_connect_state()
     return connection
 
 
-def listening(context: SSL.Context) -> SSL.Connection:
-    connection = SSL.Connection(context, None)
+def listening(context: SSL.Context | Context) -> SSL.Connection:
+    connection = made(context)
     connection.set_accept_state()
     return connection
 
@@ -300,12 +305,12 @@ def test_a_write_may_be_partial_and_repeated_from_another_buffer(own: Identity, 
     near, far = socket.socketpair()
     with near, far:
         if dials:
-            ours = SSL.Connection(client_context(own), near)
+            ours = client_context(own).connection(near)
             theirs = SSL.Connection(peer_context(SSL.TLS_SERVER_METHOD, peer, SSL.TLS1_3_VERSION), far)
             ours.set_connect_state()
             theirs.set_accept_state()
         else:
-            ours = SSL.Connection(server_context(own), near)
+            ours = server_context(own).connection(near)
             theirs = SSL.Connection(peer_context(SSL.TLS_CLIENT_METHOD, peer, SSL.TLS1_3_VERSION), far)
             ours.set_accept_state()
             theirs.set_connect_state()
@@ -345,7 +350,7 @@ def stdlib_caller(identity: Identity, folder: Path, version: ssl.TLSVersion) -> 
     return context
 
 
-def call(context: ssl.SSLContext, server: SSL.Context, session: ssl.SSLSession | None) -> ssl.SSLObject:
+def call(context: ssl.SSLContext, server: SSL.Context | Context, session: ssl.SSLSession | None) -> ssl.SSLObject:
     """One handshake and one byte back, after which a TLS 1.3 caller holds the tickets that were sent, if any were."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     caller = context.wrap_bio(incoming, outgoing, server_hostname="web01", session=session)
@@ -408,8 +413,8 @@ def test_nothing_is_kept_to_resume_as_the_dialler(own: Identity, peer: Identity,
         ours, listener = dialling(context), listening(generous)
         handshake(ours, listener)
         assert shown_by(listener, as_seen_by=ours) == peer.der
-    assert context.get_session_cache_mode() == SSL.SESS_CACHE_OFF
-    assert server_context(own).get_session_cache_mode() == SSL.SESS_CACHE_OFF
+    for each in (ours, listening(server_context(own))):
+        assert each.get_context().get_session_cache_mode() == SSL.SESS_CACHE_OFF
 
 
 @pytest.mark.parametrize("make", [server_context, client_context])

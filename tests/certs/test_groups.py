@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 from scripted import TLS12, TLS13, party
 
-from certs.contexts import client_context
+from certs.contexts import _client, client_context
 from certs.groups import share_hybrids_only_if_asked
 
 PACKET = 1200  # bytes that come through in one piece, whatever tunnels stand in the way
@@ -18,7 +18,7 @@ knows_hybrids = pytest.mark.skipif(SSL.OPENSSL_VERSION_NUMBER < 0x30500000, reas
 
 
 def ours() -> SSL.Connection:
-    dialler = SSL.Connection(client_context(party("relay")), None)
+    dialler = client_context(party("relay")).connection()
     dialler.set_tlsext_host_name(b"web01.production.internal")
     dialler.set_connect_state()
     return dialler
@@ -84,6 +84,7 @@ def test_where_pyopenssl_has_changed_openssl_has_its_way(monkeypatch: pytest.Mon
 
     library = vars(SSL)["_lib"]
     monkeypatch.setattr(SSL, "_lib", Library())
+    monkeypatch.setattr("certs.contexts._client", _client.__wrapped__)  # made anew, and not kept for others
     assert not share_hybrids_only_if_asked(SSL.Context(SSL.TLS_CLIENT_METHOD))
     shake_hands(ours(), listener(TLS13))
 

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from identities import identity
-from OpenSSL import SSL
 from scripted import party
 from tables import PRODUCTION, STAGING, machine, table
 
 from certs.contexts import likeness, server_context
 from certs.errors import CertificateError
 from certs.identity import Identity
+from certs.sharing import Context
 from certs.store import IdentityStore
 from relay.errors import StartError
 from relay.faces import Faces
@@ -96,7 +96,7 @@ def test_one_context_of_each_kind_is_made_to_start_and_the_others_when_they_are_
 ) -> None:
     made: list[str] = []
 
-    def server(shown: Identity) -> SSL.Context:
+    def server(shown: Identity) -> Context:
         made.append(shown.name)
         return server_context(shown)
 
@@ -118,7 +118,7 @@ def test_one_context_of_each_kind_is_made_to_start_and_the_others_when_they_are_
 def test_an_identity_that_openssl_refuses_is_found_among_others_that_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def server(shown: Identity) -> SSL.Context:
+    def server(shown: Identity) -> Context:
         if shown.name == "web02":
             raise CertificateError("identity web02: OpenSSL refuses it")
         return server_context(shown)

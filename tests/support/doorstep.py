@@ -7,12 +7,12 @@ from admitted import admission
 from changes import Changes, turns
 from exchange_scene import FakeBack, FakeLease
 from identities import identity
-from OpenSSL import SSL
 from street import Street
 from tables import PRODUCTION, machine
 from tls_peer import TlsPeer, client_side
 
 from certs.contexts import server_context
+from certs.sharing import Context
 from relay.admission import Visit
 from relay.call import Call
 from relay.fronts.door import Door
@@ -36,7 +36,7 @@ class FakeFaces:
     def __init__(self) -> None:
         self.made = 0
 
-    def server(self, machine: str) -> SSL.Context:
+    def server(self, machine: str) -> Context:
         self.made += 1
         return server_context(identity(machine))
 

@@ -10,12 +10,12 @@ from admitted import admission
 from changes import Changes, turns
 from clocked_reactor import ClockedReactor
 from identities import identity
-from OpenSSL import SSL
 from tables import PRODUCTION, machine
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from certs.contexts import client_context, server_context
+from certs.sharing import Context
 from relay.admission import Visit
 from relay.backs.entrance import PollingEntrance
 from relay.backs.listening import ListeningBack
@@ -294,7 +294,7 @@ class PollingSite:
 class _SiteFaces:
     """Faces of which only the machine's is asked for."""
 
-    def server(self, machine: str) -> SSL.Context:
+    def server(self, machine: str) -> Context:
         return server_context(identity("as tentacle"))
 
 
