@@ -56,7 +56,9 @@ class Poller:
         self._reactor = reactor
         self._epoll = select.epoll()
         self._polled: dict[int, tuple[Polled, int, str]] = {}
-        self._passed_over: dict[int, int] = {}  # descriptors that were ready, and since which look
+        self._passed_over: dict[
+            int, int
+        ] = {}  # descriptors that were ready and had no turn since, and in which look that began
         self._looks = 0
         reactor.addReader(self)
 
@@ -73,6 +75,7 @@ class Poller:
         if not events:
             if known:
                 del self._polled[descriptor]
+                self._passed_over.pop(descriptor, None)
                 self._epoll.unregister(descriptor)
             return
         if known is None:
@@ -85,6 +88,7 @@ class Poller:
         """Forgets all connections; they are closed by their owners."""
         self._reactor.removeReader(self)
         self._polled.clear()
+        self._passed_over.clear()
         self._epoll.close()
 
     def fileno(self) -> int:
@@ -108,12 +112,12 @@ class Poller:
         if self._epoll.closed:
             return False
         events = self._epoll.poll(0, _BATCH)
-        before = self._passed_over
-        if before:  # who was passed over first goes first: the kernel may begin with the same ones each time
-            self._passed_over = {}
-            events.sort(key=lambda ready: before.get(ready[0], self._looks))
+        waits, look = self._passed_over, self._looks
+        if waits:  # who was passed over first goes first, or the kernel's order would choose the same ones time and again
+            events.sort(key=lambda ready: waits.get(ready[0], look))
         polled_here, first = self._polled, self._before
         shares: dict[str, int] = {}
+        some_wait = False
         for descriptor, event in events:
             known = polled_here.get(descriptor)
             if known is None:  # closed by an event before this one
@@ -122,9 +126,12 @@ class Poller:
             if sharing:
                 taken = shares.get(sharing, 0)
                 if taken >= self._share:
-                    self._passed_over[descriptor] = before.get(descriptor, self._looks)
+                    waits.setdefault(descriptor, look)
+                    some_wait = True
                     continue
                 shares[sharing] = taken + 1
+            if waits:
+                waits.pop(descriptor, None)
             try:
                 if asked & CLOSED and event & (CLOSED | _ENDED):
                     polled.peer_closed()
@@ -139,7 +146,7 @@ class Poller:
             if first is not None:
                 first._look()
         self._looks += 1
-        return bool(self._passed_over)
+        return some_wait
 
     def _end(self, descriptor: int, polled: Polled, error: Exception) -> None:
         try:

@@ -263,6 +263,32 @@ def test_one_that_always_has_more_starves_none_of_those_that_share_with_it(polls
     assert polls.order == ["crowd"] * 3
 
 
+def test_of_more_than_a_look_shows_each_has_its_turn_though_all_of_them_always_have_more(polls: Polls) -> None:
+    crowd = []
+    for _ in range(320):
+        ours, theirs, endless = polls.pair()
+        theirs.send(b"x")
+        polls.poller.ask(ours.fileno(), endless, READ, "web01")
+        crowd.append(endless)
+    for _ in range(320 // SHARE):
+        polls.poller.doRead()
+    assert sum(not each.told for each in crowd) == 0
+
+
+def test_one_that_comes_by_the_descriptor_of_one_that_waited_does_not_wait_in_its_place(polls: Polls) -> None:
+    pairs = [polls.pair() for _ in range(SHARE * 5 + 1)]
+    for ours, theirs, endless in pairs:
+        theirs.send(b"x")
+        polls.poller.ask(ours.fileno(), endless, READ, "web01")
+    polls.poller.doRead()
+    [(ours, _, waited)] = [pair for pair in pairs if not pair[2].told][:1]
+    later = Watched(polls.changes)
+    polls.poller.ask(ours.fileno(), waited, 0)
+    polls.poller.ask(ours.fileno(), later, READ, "web01")
+    polls.poller.doRead()
+    assert later.told == []
+
+
 def test_those_that_share_with_nobody_all_have_their_turn_at_once(polls: Polls) -> None:
     for _ in range(SHARE + 3):
         polls.ready(polls.poller, "one")
