@@ -25,7 +25,7 @@ FAILED: Final = select.EPOLLERR  # of a connection that has closed already: only
 _ENDED: Final = select.EPOLLHUP | select.EPOLLERR
 SHARE: Final = 2  # events of connections that share their turns, before another look at who is ready
 STRANGERS: Final = 4  # the same of callers of one source that are not identified
-_BATCH: Final = 256  # connections that a look shows
+_BATCH: Final = 64  # connections that a look shows: many that wait for their share are looked at in vain each time
 _LOOKS: Final = 4  # in a turn of the reactor, where some have to share
 
 _log = Logger()

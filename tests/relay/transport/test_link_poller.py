@@ -304,6 +304,15 @@ def test_known_ones_go_before_the_next_stranger(polls: Polls) -> None:
     assert polls.order == ["stranger", "known", "stranger", "stranger"]
 
 
+def test_the_reactor_has_its_turn_before_all_of_many_strangers_have_had_theirs(polls: Polls) -> None:
+    for number in range(100):
+        polls.ready(polls.strangers, "stranger", sharing=f"192.0.2.{number}")
+    polls.strangers.doRead()
+    assert len(polls.order) == 64
+    polls.strangers.doRead()
+    assert len(polls.order) == 100
+
+
 def test_strangers_of_a_source_have_so_many_events_in_a_turn_and_those_of_others_theirs(polls: Polls) -> None:
     for _ in range(STRANGERS * 3):
         polls.ready(polls.strangers, "crowd", sharing="192.0.2.1")
