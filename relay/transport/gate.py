@@ -21,6 +21,7 @@ from relay.clock import Clock, Timer
 
 BURST: Final = 0.1  # seconds' worth of handshakes that may begin without waiting
 REST: Final = 9
+LONGEST_REST: Final = 10.0  # seconds; what takes a second or more is no handshake, but a machine that was suspended in one
 FEW: Final = 4
 _ONE: Final = 1 - 1e-9  # a wait for one token may come out a rounding error short of it
 
@@ -158,7 +159,7 @@ class HandshakeGate:
             self._arm(0)
         begin()
         ended = self._clock.seconds()
-        turns.rested = ended + REST * (ended - now)
+        turns.rested = ended + min(REST * (ended - now), LONGEST_REST)
 
     def _whose(self, now: float) -> Turns | None:
         """The source whose turn it is; None where all of them have to rest."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from relay.clock import Clock as AnyClock
-from relay.transport.gate import BURST, FEW, REST, HandshakeGate, Turns
+from relay.transport.gate import BURST, FEW, LONGEST_REST, REST, HandshakeGate, Turns
 
 
 class Gate(HandshakeGate):
@@ -297,6 +297,23 @@ def test_while_others_call_a_crowd_rests_behind_each_handshake(others: bool, mor
     clock.pump([0.125] * 200)
     assert began[:3] == list(enumerate(wanted))
     assert len(began) == FEW + more, "the last few do not rest"
+
+
+def test_nobody_rests_for_the_time_in_which_the_machine_was_suspended() -> None:
+    clock, began = Clock(), []
+    gate, source = HandshakeGate(clock, 1000, 1000), Calling(True)
+
+    def begin(number: int) -> None:
+        began.append(number)
+        clock.rightNow += 60 if number == 0 else 0
+
+    for number in range(FEW + 2):
+        gate.enter(source, lambda number=number: begin(number))
+    clock.advance(0)
+    clock.advance(LONGEST_REST - 0.1)
+    assert began == [0]
+    clock.advance(0.2)
+    assert began[:2] == [0, 1]
 
 
 def test_another_source_need_not_rest_for_it() -> None:
