@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from certs.sharing import Context
 from certs.thumbprint import Thumbprint
 from relay.admission import Visit
-from relay.backs.poller import PollerConnection
+from relay.backs.poller import PollerConnection, State
 from relay.backs.polling import PollingBack
 from relay.clock import Timer
 from relay.outcomes import RELAY_DRAINS, Refusal, SentAway
@@ -113,8 +113,9 @@ class PollingEntrance:
 
     @staticmethod
     def _send_away(connection: PollerConnection, why: SentAway) -> None:
-        """It is a stranger, and makes room, at once."""
-        connection.refuse(why.refusal, why.detail)
+        """It is a stranger, and makes room, at once. Where it was refused already, it only lingers."""
+        if connection.state is not State.CLOSED:
+            connection.refuse(why.refusal, why.detail)
         connection.link.abortConnection()
 
     # ---- time, and the end ------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ class Doorstep:
         self.loop = Loop(self.reactor, 1000)
         self.admission = admission(departed=self.changes.changed)
         self.refusals: list[tuple[Refusal, str, str]] = []
+        self.visits: list[Visit | SentAway] = []
         pins = (identity("tentacle").thumbprint,)
         self.kiosk = PollingBack(self.reactor, machine("kiosk7", thumbprints=pins, connections=2))
         self.other = PollingBack(self.reactor, machine("kiosk8", thumbprints=(identity("octopus").thumbprint,)))
@@ -57,6 +58,7 @@ class Doorstep:
 
     def admit(self, peer: str, opened: float) -> Visit | SentAway:
         visit = self.admission.admit(peer, opened)
+        self.visits.append(visit)
         self.changes.changed()
         return visit
 
@@ -173,6 +175,18 @@ async def test_a_stranger_that_names_no_subscription_is_closed_soon_behind_its_p
     assert (stranger.data, step.coming) == (b"", 1)
     why = "its certificate is of no machine whose Tentacle polls, and it named no subscription"
     assert step.refusals == [(Refusal.UNTRUSTED, "", f"{why}; {identity('stranger').thumbprint} was shown")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_was_refused_and_lingers_makes_room_without_another_word(step: Doorstep) -> None:
+    await step.caller(TENTACLE, PREAMBLE, b"HELLO\r\n\r\n")
+    while not step.refusals:
+        await turns()
+    [visit] = step.visits
+    assert isinstance(visit, Visit)
+    assert step.inside == 1
+    visit.leave(SentAway(Refusal.STRANGERS, "it made room"))
+    assert (step.inside, step.words) == (0, [Refusal.BROKE_PROTOCOL])
 
 
 @pytest_twisted.ensureDeferred
