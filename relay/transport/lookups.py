@@ -9,10 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IResolutionReceiver
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from relay.clock import Reactor
 
+_log = Logger()
 Found = list[tuple[socket.AddressFamily, tuple[Any, ...]]]
 
 
@@ -45,9 +47,14 @@ class Lookups:
         self._wanted.get((host, port), {}).pop(who, None)
 
     def _end(self, host: str, port: int, addresses: Found) -> None:
-        wanted = self._wanted.pop((host, port))
+        wanted = self._wanted[host, port]
         while wanted:  # one of them may make others forget it
-            wanted.pop(next(iter(wanted)))(list(addresses))
+            found = wanted.pop(next(iter(wanted)))
+            try:
+                found(list(addresses))
+            except Exception:  # a bug of ours, or no descriptor: the others go on
+                _log.failure("what wanted a name failed")
+        del self._wanted[host, port]
 
 
 @implementer(IResolutionReceiver)

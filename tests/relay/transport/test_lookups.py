@@ -101,6 +101,27 @@ def test_who_has_left_is_not_told_and_its_lookup_serves_the_next(lookups: Lookup
     assert (gone.found, asking.found) == ([], [[V4]])
 
 
+def test_who_is_left_by_another_that_is_told_first_is_not_told(lookups: Lookups, names: Names) -> None:
+    asking = Asking(lookups)
+    lookups.want(object(), "vault01.internal", 10933, lambda found: asking.forget())
+    asking.want()
+    names.answer("192.0.2.1")
+    assert asking.found == []
+    assert len(lookups) == 0
+
+
+def test_one_that_fails_when_it_is_told_keeps_nobody_else_from_the_addresses(lookups: Lookups, names: Names) -> None:
+    def fail(found: Found) -> None:
+        raise OSError("no descriptor")
+
+    asking = Asking(lookups)
+    lookups.want(object(), "vault01.internal", 10933, fail)
+    asking.want()
+    names.answer("192.0.2.1")
+    assert asking.found == [[V4]]
+    assert len(lookups) == 0
+
+
 def test_a_resolver_that_raises_is_asked_again(lookups: Lookups, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     asking = Asking(lookups)
     with monkeypatch.context() as patch:
