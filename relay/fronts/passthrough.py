@@ -68,7 +68,7 @@ class PassthroughFront:
 
     def start(self) -> None:
         """Dials the Tentacle."""
-        self._loop.strangers.ask(self._fileno, self, CLOSED)
+        self._loop.strangers.ask(self._fileno, self, CLOSED, self.source.name)
         seconds = self._door.machine.timeouts.connect
         self._dial = TcpDial(self._loop, self.tentacle.host, self.tentacle.port, seconds, self._stands, self._dial_failed)
 
@@ -93,7 +93,7 @@ class PassthroughFront:
         self._dial = None
         self._passed.ready = self._door.clock.seconds()
         try:
-            self._splice = Splice(self._loop, self._socket, sock, self._over, self._met)
+            self._splice = Splice(self._loop, self._socket, sock, self._over, self._met, self.source.name)
         except OSError as error:  # it has closed both
             self._end(Outcome.DESCRIPTORS, error.strerror or str(error))
 

@@ -65,16 +65,20 @@ class Splice:
         far: socket.socket,
         over: Callable[[End], None],
         met: Callable[[], None] = lambda: None,
+        source: str = "",
     ) -> None:
-        """Raises OSError where the system polls no more sockets; then both are reset."""
+        """source: until near has answered, they share their turns with other strangers of this one.
+
+        Raises OSError where the system polls no more sockets; then both are reset.
+        """
         self.loop = loop
         self._over = over
         self._met = met
         self._timer: Timer | None = None
         self._ended = False
         self._opening = _readable(near)
-        self.near = Leg(self, near)
-        self.far = Leg(self, far)
+        self.near = Leg(self, near, source)
+        self.far = Leg(self, far, source)
         self.near.other, self.far.other = self.far, self.near
         self.far.taken = self._spoken
         loop.pipes.enter()
@@ -154,10 +158,11 @@ class Leg:
 
     other: "Leg"
 
-    def __init__(self, splice: Splice, sock: socket.socket) -> None:
+    def __init__(self, splice: Splice, sock: socket.socket, source: str) -> None:
         self._splice = splice
         self._loop = splice.loop
         self._poller = splice.loop.strangers
+        self._source = source
         self._socket = sock
         self._fileno = sock.fileno()
         self._pipe: Pipe | None = None
@@ -180,12 +185,12 @@ class Leg:
             events |= WRITE
         if events != self._asked:
             self._asked = events
-            self._poller.ask(self._fileno, self, events)
+            self._poller.ask(self._fileno, self, events, self._source)
 
     def settle(self) -> None:
         """From now on it has its turns among those who are no strangers."""
         self._poller.ask(self._fileno, self, 0)
-        self._poller, self._asked = self._loop.poller, 0
+        self._poller, self._source, self._asked = self._loop.poller, "", 0
         self.ask()
 
     def readable(self) -> None:

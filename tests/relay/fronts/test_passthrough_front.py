@@ -16,6 +16,7 @@ from passthrough_site import HELLO, PassthroughSite
 from tls_peer import FIN, RST
 from wires import Held
 
+from relay.fronts.passthrough import PassthroughFront
 from relay.service import CHECK_EVERY
 from relay.transport.connection import STALL
 from relay.transport.splice import Leg
@@ -177,6 +178,25 @@ async def test_a_handshake_that_comes_to_nothing(site: PassthroughSite, spoken: 
     [refused] = site.relay.log("caller refused")
     assert (refused["machine"], refused["reason"], refused["detail"]) == ("vault01", "identify-timeout", detail)
     assert site.relay.metric("relay_connections") == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_until_it_has_answered_it_shares_its_turns_with_its_source(
+    site: PassthroughSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poller, ask = site.service._loop.strangers, site.service._loop.strangers.ask  # type: ignore[union-attr]
+    words = set()
+
+    def noted(descriptor: int, polled: Any, events: int, sharing: str = "") -> None:
+        if events and isinstance(polled, Leg | PassthroughFront):
+            words.add((type(polled), sharing))
+        ask(descriptor, polled, events, sharing)
+
+    monkeypatch.setattr(poller, "ask", noted)
+    site.caller()
+    await site.accepted()
+    await turns(20)
+    assert words == {(Leg, "127.0.0.1"), (PassthroughFront, "127.0.0.1")}
 
 
 @pytest_twisted.ensureDeferred
@@ -424,10 +444,10 @@ async def test_the_system_polls_no_more_sockets(site: PassthroughSite, monkeypat
     await turns(20)
     poller, ask = site.service._loop.strangers, site.service._loop.strangers.ask  # type: ignore[union-attr]
 
-    def full(descriptor: int, polled: Any, events: int) -> None:
+    def full(descriptor: int, polled: Any, events: int, sharing: str = "") -> None:
         if isinstance(polled, Leg) and events:
             raise OSError(errno.ENOSPC, "No space left on device")
-        ask(descriptor, polled, events)
+        ask(descriptor, polled, events, sharing)
 
     monkeypatch.setattr(poller, "ask", full)
     await site.send(caller, HELLO[-1:])

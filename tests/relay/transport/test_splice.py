@@ -17,6 +17,7 @@ from wires import Wires
 from relay.transport import splice as splice_module
 from relay.transport.connection import STALL
 from relay.transport.pipes import PIPE
+from relay.transport.poller import STRANGERS
 from relay.transport.splice import End, How, Leg, Splice
 from relay.transport.tcp import prepare_socket
 
@@ -28,7 +29,7 @@ RESET = struct.pack("ii", 1, 0)
 class Joined:
     """Two connections that are joined: a test plays both peers, on nonblocking sockets. ends: what was called back."""
 
-    def __init__(self, wires: Wires, buffers: int = 0, callers: int | None = None) -> None:
+    def __init__(self, wires: Wires, buffers: int = 0, callers: int | None = None, source: str = "") -> None:
         self.wires = wires
         near, self.caller = socket_pair(buffers if callers is None else callers)
         far, self.tentacle = socket_pair(buffers)
@@ -36,7 +37,7 @@ class Joined:
             prepare_socket(sock)
         self.ends: list[End] = []
         self.meetings = 0
-        self.splice = Splice(wires.loop, near, far, self.ends.append, self._met)
+        self.splice = Splice(wires.loop, near, far, self.ends.append, self._met, source)
 
     def _met(self) -> None:
         self.meetings += 1
@@ -224,6 +225,22 @@ async def test_a_connection_that_is_idle_has_two_descriptors(wires: Wires) -> No
 
 
 # ---- strangers, and those who have answered -------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_strangers_of_a_source_share_their_turns_whoever_they_are_joined_with(wires: Wires) -> None:
+    crowd = [Joined(wires, source="192.0.2.1") for _ in range(STRANGERS + 2)]
+    one = Joined(wires, source="192.0.2.2")
+    for joined in (*crowd, one):
+        joined.caller.send(b"hello")
+    wires.loop.strangers.doRead()
+    assert sum(bool(joined.splice.near.passed) for joined in crowd) == STRANGERS
+    assert one.splice.near.passed == 5
+    wires.loop.strangers.doRead()
+    assert all(joined.splice.near.passed == 5 for joined in crowd)
+    for joined in (*crowd, one):
+        joined.close()
+    await turns()
 
 
 @pytest_twisted.ensureDeferred
