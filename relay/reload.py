@@ -170,7 +170,7 @@ class Reloader:
 
     async def _reload(self, now: bool) -> ReloadOutcome:
         try:
-            with collector_off():
+            with collector_off(self._reactor):
                 table = await self._read(
                     lambda: self._load(self.path),
                     FILES_WITHIN,

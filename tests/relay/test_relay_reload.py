@@ -22,6 +22,7 @@ from certs.errors import CertificateError
 from relay.admin.log import make_log
 from relay.admin.metrics import Metrics
 from relay.admin.writer import FLUSH_AFTER, LineWriter
+from relay.collector import SOON
 from relay.errors import StartError
 from relay.faces import Faces
 from relay.reload import FILES_WITHIN, IDENTITIES_WITHIN, MOST_STUCK, Changes, News, Reloader, ReloadOutcome
@@ -297,5 +298,20 @@ async def test_it_is_off_while_files_are_read_and_on_again_however_that_ends(sce
     scene.read = hanging.hang
     assert not (await given_up(scene, hanging, FILES_WITHIN)).ok
     assert (seen, gc.isenabled()) == ([False], True)
+    hanging.go.set()
+    await hanging.changes.until(lambda: hanging.ended)
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_does_not_stay_off_as_long_as_a_disk_hangs(scene: Scene, hanging: Hanging) -> None:
+    scene.read = hanging.hang
+    outcome = Deferred.fromCoroutine(scene.reloader.reload())
+    await hanging.changes.until(lambda: hanging.begun)
+    scene.reactor.advance(SOON - 0.1)
+    assert not gc.isenabled()
+    scene.reactor.advance(0.1)
+    assert gc.isenabled()
+    scene.reactor.advance(FILES_WITHIN - SOON)
+    assert not (await outcome).ok
     hanging.go.set()
     await hanging.changes.until(lambda: hanging.ended)
