@@ -313,6 +313,25 @@ def test_the_reactor_has_its_turn_before_all_of_many_strangers_have_had_theirs(p
     assert len(polls.order) == 100
 
 
+def test_pollers_that_are_stopped_in_the_middle_of_a_look_tell_nobody_more(polls: Polls) -> None:
+    for _ in range(3):
+        polls.ready(polls.strangers, "stranger")
+    for _ in range(SHARE + 1):
+        ours, theirs, watched = polls.pair()
+        theirs.send(b"x")
+
+        def stop() -> None:
+            polls.order.append("known")
+            polls.strangers.stop()
+            polls.poller.stop()
+
+        watched.act = stop
+        polls.poller.ask(ours.fileno(), watched, READ, "web01")
+    polls.strangers.doRead()
+    polls.poller.doRead()
+    assert polls.order == ["stranger", "known"]
+
+
 def test_strangers_of_a_source_have_so_many_events_in_a_turn_and_those_of_others_theirs(polls: Polls) -> None:
     for _ in range(STRANGERS * 3):
         polls.ready(polls.strangers, "crowd", sharing="192.0.2.1")
