@@ -44,6 +44,14 @@ class Source(Turns):
         return self._admission.others_call(self.name, now)
 
 
+def _has_left(why: SentAway) -> None:
+    """What a visit is told to do whose connection nobody holds: nothing."""
+
+
+def _stays() -> None:
+    """The same."""
+
+
 class Visit:
     """One caller's connection. peer: its address; opened: when it came (the reactor's clock).
 
@@ -60,8 +68,8 @@ class Visit:
         self.peer = peer
         self.source = source
         self.opened = opened
-        self.leave: Callable[[SentAway], None] = lambda why: None
-        self.stays: Callable[[], None] = lambda: None
+        self.leave: Callable[[SentAway], None] = _has_left
+        self.stays: Callable[[], None] = _stays
 
     def identified(self, octopus: Octopus, machine: Machine) -> SentAway | None:
         """It is this Octopus, and wants this machine. Why it may not stay, if it may not."""
@@ -83,6 +91,7 @@ class Visit:
 
     def departed(self) -> None:
         """It is closed, and its descriptor is free."""
+        self.leave, self.stays = _has_left, _stays  # what they were holds us: in a storm all of it would wait for the collector
         self._admission.departed(self, self._octopus, self._machine)
 
 

@@ -353,9 +353,10 @@ class TLSConnection:
         """The peer, or an error, has ended it."""
         if self._state is _CLOSED:
             return
+        receiver = self._receiver
         self._close()
         if not self._let_go:
-            self._receiver.connectionLost(error)
+            receiver.connectionLost(error)
 
     def _watch_progress(self, before: int = 0) -> None:
         """While what is left shrinks, it may go on; a peer that takes nothing for STALL seconds is reset."""
@@ -403,9 +404,11 @@ class TLSConnection:
             self._unsent.clear()
         self.backlogged = False
         self._drained = self._pump_to = self._pump_done = None
+        del self._receiver  # it holds us: in a storm, 30 KB of each would wait for the collector
         self._socket.close()
-        if self.closed:
-            self.closed()
+        closed, self.closed = self.closed, None
+        if closed:
+            closed()
 
     def _cancel_timer(self) -> None:
         if self._timer and self._timer.active():

@@ -1,7 +1,9 @@
 import errno
+import gc
 import socket
 import ssl
 import struct
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -333,3 +335,20 @@ async def test_a_stop_ends_calls_too(step: Doorstep) -> None:
     assert await step.street.ended(busy) == FIN
     step.stop()
     assert len(step.house.calls) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_has_gone_leaves_nothing_for_the_collector(step: Doorstep) -> None:
+    """In a storm 30 KB of each would wait for it."""
+    caller = await step.street.call(step.address)
+    [front] = step.route._fronts
+    left = [weakref.ref(front), weakref.ref(front.link)]
+    del front
+    gc.disable()
+    try:
+        caller.fin()
+        await step.inside(0)
+        await turns()
+        assert [each() for each in left] == [None, None]
+    finally:
+        gc.enable()
