@@ -272,6 +272,10 @@ class AtDoor(Arrival):
             return Found(machine, Step("door", f"{_written(machine.door)} is machine {machine.name}", _place(machine, "port")))
         if table.front and self._is(table.front):
             return AtName("").find(table)
+        if table.back and self._is(table.back):
+            door = f"{_written(table.back)} is the door of polling Tentacles (back.listen)"
+            text = f"{door}: whoever calls there as Octopus is closed without a byte, and logged as broke-protocol"
+            return Found(None, Step("door", text), "broke-protocol")
         return Found(None, Step("door", f"no door is at {_written(self.address)}: refused"), "refused")
 
     def _is(self, door: Address) -> bool:

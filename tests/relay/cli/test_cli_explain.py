@@ -269,3 +269,12 @@ def test_nodes_that_are_polled_come_from_nowhere(config):
     config.write_text(both + "    port: 11001\n" + rules)
     assert verdicts(run(config, "kiosk7", "--from", "10.1.2.3")) == ["allowed.", "allowed."]
     assert verdicts(run(config, "kiosk7")) == ["unknown.", "allowed."]
+
+
+def test_the_door_of_polling_tentacles_is_none_for_octopus(config):
+    config.write_text(POLLING)
+    done = run(config, "--door", "10943")
+    assert (done.exit_code, verdicts(done)) == (1, ["denied, broke-protocol."])
+    assert "10943 is the door of polling Tentacles (back.listen)" in done.stdout
+    [found] = checked_json("explain", run(config, "--door", "10943", "--json").stdout)
+    assert found["reason"] == "broke-protocol"
