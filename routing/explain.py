@@ -4,7 +4,7 @@ The decisions are those of routing.decide, which the running relay makes too; he
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal
 
 from certs.thumbprint import Thumbprint
@@ -17,6 +17,7 @@ from routing.units import show_duration, show_size
 _SEVERAL: Final = "several"
 _SIZES: Final = ("envelope", "buffered")  # the other limits are plain numbers
 _OF_PASSTHROUGH: Final = ("limits.connections", "timeouts.connect")  # a machine's settings that hold where it is passed through
+_OF_DIALLING: Final = ("timeouts.connect", "timeouts.prove", "timeouts.back_idle")  # those that do not where its Tentacle polls
 
 Source = Literal["machine", "defaults", "octopus", "relay", "built-in", "derived"]
 
@@ -81,6 +82,8 @@ def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Id
         if found.reason == _SEVERAL:
             return Explanation("unknown", "", None, None, tuple(steps))
         return Explanation("denied", found.reason, None, None, tuple(steps))
+    if _only_polled_for(machine):
+        asked = replace(asked, source=None, nowhere=True)
     if machine.passthrough:
         by_rules, rule = passed_through(machine.rules, asked)
         steps += [*_passed_through(machine), rule]
@@ -102,13 +105,14 @@ def explain(table: Table, arrival: "Arrival", caller: Shown | None, identity: Id
             return Explanation("unknown", "", machine, None, (*steps, Step("caller", text, _place(machine, "octopus"))))
         text = f"{verdict.detail}: closed without a byte, and logged as {verdict.reason}"
         return Explanation("denied", verdict.reason, machine, None, (*steps, Step("caller", text, _place(machine, "octopus"))))
-    to_tentacle = identity(verdict)
+    shown = verdict if machine.tentacle else table.back_octopus or verdict  # those that poll see one, whoever calls
+    to_tentacle = identity(shown)
     steps += _let_in(machine, verdict, caller)
     by_rules, rules = judged(machine.rules, verdict.name, asked)
     steps += rules
     if by_rules != "allowed":
         return Explanation(by_rules, "denied" if by_rules == "denied" else "", machine, verdict, tuple(steps))
-    steps += _carried(machine, verdict, to_tentacle)
+    steps += _carried(machine, shown, to_tentacle)
     if not (to_caller.usable and to_tentacle.usable):
         return Explanation("unknown", "", machine, verdict, tuple(steps))
     return Explanation("allowed", "", machine, verdict, tuple(steps), tuple(settings(table, machine, verdict)))
@@ -119,6 +123,11 @@ def _passed_through(machine: Machine) -> Iterator[Step]:
         "TLS is not opened: the caller sees the Tentacle's own certificate, and the Tentacle the caller's; each judges itself"
     )
     yield Step("passthrough", text, _place(machine, "passthrough"))
+
+
+def _only_polled_for(machine: Machine) -> bool:
+    """So that its callers are the nodes alone, who come from nowhere."""
+    return machine.polled_for and not (machine.door or machine.host or machine.target)
 
 
 def _may_be_another(machine: Machine, caller: Shown) -> bool:
@@ -136,8 +145,9 @@ def _not_allowed(machine: Machine, caller: Shown | None, denied: Denied, asked: 
     if others:
         text = f"every item of allow for octopus {octopus.name} is for some addresses only: {ASK_FROM}"
         return Explanation("unknown", "", machine, octopus, (*steps, Step("rules", text, machine.rules.place)))
-    text = f"{denied.detail}: closed without a byte, and logged as {denied.reason}"
-    return Explanation("denied", denied.reason, machine, octopus, (*steps, Step("rules", text, machine.rules.place)))
+    text = "its nodes are not polled" if asked.nowhere else f"closed without a byte, and logged as {denied.reason}"
+    step = Step("rules", f"{denied.detail}: {text}", machine.rules.place)
+    return Explanation("denied", denied.reason, machine, octopus, (*steps, step))
 
 
 def _let_in(machine: Machine, octopus: Octopus, caller: Shown | None) -> Iterator[Step]:
@@ -146,8 +156,14 @@ def _let_in(machine: Machine, octopus: Octopus, caller: Shown | None) -> Iterato
 
 
 def _carried(machine: Machine, octopus: Octopus, face: Face) -> Iterator[Step]:
+    """octopus, face: whose identity the Tentacle sees."""
     pins = " or ".join(map(str, machine.thumbprints))
-    yield Step("tentacle", f"the call goes to https://{machine.tentacle}/", _place(machine, "tentacle"))
+    where = (
+        f"to https://{machine.tentacle}/"
+        if machine.tentacle
+        else f"by a connection of the Tentacle that polls as {machine.uri}"
+    )
+    yield Step("tentacle", f"the call goes {where}", _place(machine, "tentacle"))
     yield Step("shows", f"the Tentacle sees {face.text}", octopus.places.of("identity"))
     yield Step("pin", f"the Tentacle must show {pins}", _place(machine, "thumbprint", "thumbprints"))
 
@@ -193,8 +209,12 @@ class AtMachine(Arrival):
             doors.append(f"host {self.machine.host} at the shared door {_written(table.front)}")
         if self.machine.target and table.front:
             doors.append(f"target {self.machine.target} at the CONNECT door {_written(table.front)}")
-        text = f"machine {self.machine.name} has the door{'s' if len(doors) > 1 else ''} {' and '.join(doors)}"
-        return Found(self.machine, Step("door", text, _place(self.machine, "port", "host", "connect")))
+        text = f"the door{'s' if len(doors) > 1 else ''} {' and '.join(doors)}" if doors else "no door where Octopus dials"
+        if self.machine.polled_for:
+            nodes = ", ".join(f"https://{node}/" for entry in self.machine.octopus for node in entry.nodes)
+            text += f", and the relay polls Octopus for it at {nodes}"
+        place = _place(self.machine, "port", "host", "connect") if doors else _place(self.machine, "front")
+        return Found(self.machine, Step("door", f"machine {self.machine.name} has {text}", place))
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +272,10 @@ class AtDoor(Arrival):
             return Found(machine, Step("door", f"{_written(machine.door)} is machine {machine.name}", _place(machine, "port")))
         if table.front and self._is(table.front):
             return AtName("").find(table)
+        if table.back and self._is(table.back):
+            door = f"{_written(table.back)} is the door of polling Tentacles (back.listen)"
+            text = f"{door}: whoever calls there as Octopus is closed without a byte, and logged as broke-protocol"
+            return Found(None, Step("door", text), "broke-protocol")
         return Found(None, Step("door", f"no door is at {_written(self.address)}: refused"), "refused")
 
     def _is(self, door: Address) -> bool:
@@ -274,7 +298,7 @@ def settings(table: Table, machine: Machine, octopus: Octopus | None) -> Iterato
         *_group("limits", machine.limits, Limits(), own),
         *_group("timeouts", machine.timeouts, Timeouts(), own),
     ):
-        if not machine.passthrough or setting.name in _OF_PASSTHROUGH:
+        if setting.name in _OF_PASSTHROUGH if machine.passthrough else machine.tentacle or setting.name not in _OF_DIALLING:
             yield setting
     if octopus:
         yield from _group("limits", octopus.limits, OctopusLimits(), [("octopus", octopus.places)], "octopus.")

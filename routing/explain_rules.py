@@ -13,11 +13,15 @@ ASK_FROM = "ask with an address (--from)"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is asked about. source: the caller's IP address. service, method: of the call; both or none. None: not said."""
+    """What is asked about. source: the caller's IP address. service, method: of the call; both or none. None: not said.
+
+    nowhere: it is a node that the relay polls, so that there is no address.
+    """
 
     source: str | None = None
     service: str | None = None
     method: str | None = None
+    nowhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Step:
 
 def elsewhere(rules: Rules, octopus: str, asked: Asked) -> tuple[Rule, ...]:
     """Where nobody says from which address: the items that are for this Octopus from some addresses only."""
-    if asked.source is not None:
+    if asked.source is not None or asked.nowhere:
         return ()
     return tuple(item for item in rules.items if item.networks and (not item.octopus or octopus in item.octopus))
 

@@ -13,12 +13,14 @@ from routing.mistakes import Mistake
 from routing.schema import MachineSection, OctopusSection
 
 _ONLY_WITH_NODES = ("node_connections", "proxy", "proxy_credentials")
+_OF_DIALLING = ("connect", "prove", "back_idle")  # timeouts
 
 
 def check(declared: Declaration) -> Iterator[Mistake]:
     """All mistakes about polling that take more than one value to see."""
     yield from _back_door(declared)
     yield from _back_octopus(declared)
+    yield from _timeouts(declared.machines)
     yield from _subscription_keys(declared.machines)
     yield from _subscriptions(declared.machines)
     yield from _node_keys(declared.octopus)
@@ -47,6 +49,19 @@ def _back_octopus(declared: Declaration) -> Iterator[Mistake]:
     elif len(known) > 1 and "octopus" not in back.written:
         problem = "missing, and there are several entries whose identity polling Tentacles could see"
         yield back.mistake("octopus", problem, f"Add octopus: with one of {', '.join(known[:5])}.")
+
+
+def _timeouts(machines: list[Entry[MachineSection]]) -> Iterator[Mistake]:
+    """In defaults they are for the other machines; at one whose Tentacle polls they would do nothing."""
+    for machine in machines:
+        written = machine.written.get("timeouts")
+        if machine.has("tentacle") and isinstance(machine.section.tentacle, str) and isinstance(written, dict):
+            for key in _OF_DIALLING:
+                if key in written:
+                    problem = "given for a polling Tentacle: it dials the relay, so this does not hold"
+                    yield machine.mistake(
+                        ("timeouts", key), problem, "Leave it out, or write the https:// address of a Tentacle that listens."
+                    )
 
 
 def _subscription_keys(machines: list[Entry[MachineSection]]) -> Iterator[Mistake]:

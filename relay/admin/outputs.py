@@ -37,6 +37,10 @@ class Outputs:
         else:
             self.log.warning("the access log is written again", lost=lost)
 
+    def flush(self) -> None:
+        """Writes what the operational log has so far, as far as it is taken; else the reactor does so, once it runs."""
+        self._writer.flush()
+
     @property
     def lost(self) -> int:
         """Lines of the operational log that could not be written."""

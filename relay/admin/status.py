@@ -19,6 +19,8 @@ from relay.version import VERSION
 from routing.table import Machine
 
 MACHINES: Final = 20  # in a piece
+_LIMITS: Final = ("callers", "connections", "waiting")  # of a machine
+_OF_PASSTHROUGH: Final = ("connections",)  # those of them that hold where it is passed through
 
 
 class Status:
@@ -54,7 +56,7 @@ class Status:
         details = {
             "thumbprints": [str(thumbprint) for thumbprint in machine.thumbprints],
             "declared": str(machine.places.of("name")),
-            "limits": {key: getattr(machine.limits, key) for key in ("callers", "connections", "waiting")},
+            "limits": {key: getattr(machine.limits, key) for key in (_OF_PASSTHROUGH if machine.passthrough else _LIMITS)},
             "exchanges": {outcome.value: count for outcome, count in numbers if count},
             "passthrough_connections": {outcome.value: count for outcome, count in passed if count},
             "request_bytes": counts.request_bytes,

@@ -161,7 +161,8 @@ def _proxied_lines(found: Instructions, proxied: Proxied, config: Path) -> Itera
     yield f"  Thumbprint    {_thumbprint(found.identity, config)}"
     yield f"  Tentacle URL  {proxied.uri}"
     yield ""
-    yield "  The thumbprint is the one that the relay shows, not the Tentacle's own. In its REST API the proxy is"
+    whose = "the one that the relay shows, not the Tentacle's own" if found.identity else "the one that show-thumbprint prints"
+    yield f"  The thumbprint is {whose}. In its REST API the proxy is"
     yield f"  Endpoint.ProxyId, beside Endpoint.Uri and Endpoint.Thumbprint, with Endpoint.CommunicationStyle {STYLE}."
     yield ""
 

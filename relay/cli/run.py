@@ -63,10 +63,10 @@ def run(config: Path) -> None:
     _check_descriptors(log, descriptors, table)
 
     def made(identity: Identity, path: Path) -> None:
-        _say(reactor, log, "made a new identity", name=identity.name, file=str(path), thumbprint=str(identity.thumbprint))
+        _say(reactor, outputs, "made a new identity", name=identity.name, file=str(path), thumbprint=str(identity.thumbprint))
 
     def warn(text: str) -> None:
-        _say(reactor, log, "a private key is open to others", detail=text)
+        _say(reactor, outputs, "a private key is open to others", detail=text)
 
     metrics = Metrics(process_registry())
     metrics.counter("relay_lost_log_lines", "Lines of the log that could not be written.", lambda: outputs.lost)
@@ -95,12 +95,16 @@ def run(config: Path) -> None:
     outputs.close()
 
 
-def _say(reactor: Any, log: Log, event: str, **fields: str) -> None:
-    """A warning, from whichever thread: a reload reads identities in one of its own."""
+def _say(reactor: Any, outputs: Outputs, event: str, **fields: str) -> None:
+    """A warning, from whichever thread: a reload reads identities in one of its own.
+
+    At the start it is written at once: no reactor runs yet that would write it, and keys for many machines take minutes.
+    """
     if threading.current_thread() is threading.main_thread():
-        log.warning(event, **fields)
+        outputs.log.warning(event, **fields)
+        outputs.flush()
     else:
-        reactor.callFromThread(log.warning, event, **fields)
+        reactor.callFromThread(outputs.log.warning, event, **fields)
 
 
 def _check_descriptors(log: Log, there: int, table: Table) -> None:

@@ -46,7 +46,8 @@ _REMEDIES: Final = {
     Knock.UNKNOWN_TARGET: "Reload the relay, if this target is new in the configuration: `relay-tentacle reload`.",
     Knock.PROXY_CREDENTIALS: "Reload the relay, if front.credentials has changed: `relay-tentacle reload`.",
     Knock.REFUSED: "See the relay's log: `caller refused` has the reason.",
-    Knock.CLOSED: "The machine is drained, or the relay full or draining: see `relay-tentacle status` and the relay's log.",
+    Knock.CLOSED: "The machine is drained, or passed through to a Tentacle that is not there, or the relay is full or "
+    "draining: see `relay-tentacle status` and the relay's log.",
     Knock.WRONG_CERTIFICATE: "Another relay answers, or this one has yet to load an identity: `relay-tentacle reload`.",
     Knock.NO_PAGE: "See the relay's log: `caller refused` has the reason.",
     Knock.SILENT: "See that nothing on the way drops what is sent, and whether the relay's host is overloaded.",

@@ -22,7 +22,7 @@ _LOOPBACK_IPV6: Final = "::1"
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """expected: the thumbprint of the machine's identity; None where it was not made yet."""
+    """expected: the thumbprint of the machine's identity; None where it was not made yet, and where TLS is passed through."""
 
     machine: str
     target: Address
@@ -36,23 +36,22 @@ def visits(table: Table, store: IdentityStore, names: Sequence[str], address: st
     Raises NoSuchEntryError for a name that nothing has; NotReadyError where there is no such door, or no target.
     """
     proxy = _proxy(table, address)
-    machines = [_machine(table, name) for name in dict.fromkeys(names)] or list(table.targets.values())
+    machines = [identities.machine(table, name) for name in dict.fromkeys(names)] or list(table.targets.values())
     found = []
     for machine in machines:
         if machine.target is None:
             raise NotReadyError(f"machine {machine.name}: it has no CONNECT target. Write one in `connect`.")
-        identity = identities.look(store, Entry("machine", machine.name, machine.identity)).identity
-        found.append(Visit(machine.name, machine.target, proxy, identity.thumbprint if identity else None))
+        found.append(Visit(machine.name, machine.target, proxy, _expected(machine, store)))
     if not found:
         raise NoSuchEntryError(f"{table.source}: no machine has a CONNECT target, so there is nothing to ask for.")
     return found
 
 
-def _machine(table: Table, name: str) -> Machine:
-    identities.entry(table, name, "machine")
-    machine = table.machine(name)
-    assert machine is not None
-    return machine
+def _expected(machine: Machine, store: IdentityStore) -> Thumbprint | None:
+    if machine.passthrough:
+        return None  # one may be left from before it was
+    identity = identities.look(store, Entry("machine", machine.name, machine.identity)).identity
+    return identity.thumbprint if identity else None
 
 
 def _proxy(table: Table, address: str | None) -> WebProxy:

@@ -142,6 +142,8 @@ def polling(draw: st.DrawFn, index: int, entry: dict[str, Any], polled: list[str
     """The same machine with a side that polls, or two, where there are nodes and a door for it."""
     if back and {"port", "host", "connect"} & set(entry) and draw(st.booleans()):  # a target by default is of those that listen
         entry["tentacle"] = draw(st.sampled_from([f"poll://SQ-{index}/", f"POLL://sq-{index}"]))
+        for key in ("connect", "prove", "back_idle"):  # of those that listen
+            entry.get("timeouts", {}).pop(key, None)
     if polled and draw(st.booleans()):
         entry |= {"front": "polling", "octopus": [*polled]}
         if entry["tentacle"].startswith("https"):

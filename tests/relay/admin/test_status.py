@@ -227,3 +227,4 @@ def test_a_machine_that_is_passed_through(tmp_path: Path) -> None:
     found = asked.status.of_machine("vault01")["machine"]
     assert (found["passthrough"], found["octopus"], found["thumbprints"]) == (True, [], [])
     assert (found["exchanges"], found["passthrough_connections"]) == ({}, {"cancelled": 1})
+    assert found["limits"] == {"connections": 10}  # the others do not matter there

@@ -198,6 +198,8 @@ def test_a_caller_at_the_connect_door(config, target, verdict, said):
     config.write_text(TEXT.replace("    port: 11002", "    connect: Other:443") + "front: {listen: 10933, connect: true}\n")
     done = run(config, "--connect", target, "--octopus", "staging")
     assert (verdicts(done), done.stderr) == ([verdict], "")
+    [found] = checked_json("explain", run(config, "--connect", target, "--octopus", "staging", "--json").stdout)
+    assert found["verdict"] == verdict.split(",")[0].rstrip(".")
     assert said in done.stdout
     assert done.exit_code == (0 if verdict == "allowed." else 1)
 
@@ -212,3 +214,67 @@ def test_the_connect_door_is_declared_somewhere(config):
     done = run(config, "--connect", "web01.internal")
     assert (verdicts(done), done.exit_code) == (["denied, refused."], 1)
     assert "there is no CONNECT door (front.connect)" in done.stdout
+
+
+POLLING = f"""\
+relay: {{name: dc-east, state: state}}
+octopus:
+  - {{name: production, thumbprint: {PRODUCTION}, nodes: [https://one, https://two]}}
+  - {{name: staging, thumbprint: {STAGING}}}
+back: {{listen: 10943, octopus: staging}}
+machines:
+  - name: kiosk7
+    tentacle: poll://SQ-Kiosk/
+    thumbprint: 54C0A1B2C3D4E5F60718293A4B5C6D7E8F90219D
+    octopus: production
+    front: polling
+"""
+
+
+def test_a_tentacle_that_polls(config, tmp_path):
+    """It sees the identity of `back.octopus`, whoever calls, and settings of dialling are none of its."""
+    config.write_text(POLLING)
+    store = IdentityStore(tmp_path / "state", lambda *_: None, lambda _: None)
+    store.machine("kiosk7"), store.octopus("production")
+    staging = store.octopus("staging")
+    done = run(config, "kiosk7")
+    assert (done.exit_code, verdicts(done)) == (0, ["allowed."])
+    assert "the call goes by a connection of the Tentacle that polls as poll://sq-kiosk/" in done.stdout
+    assert f"the Tentacle sees {staging.thumbprint} ({store.octopus_file('staging')})" in done.stdout
+    assert "None" not in done.stdout
+    [found] = checked_json("explain", run(config, "kiosk7", "--json").stdout)
+    own = [each["name"] for each in found["settings"] if each["name"].startswith("timeouts.")]
+    assert own == ["timeouts.ready", "timeouts.front_idle"]
+
+
+def test_a_machine_that_the_relay_polls_octopus_for(config):
+    config.write_text(POLLING)
+    nodes = "the relay polls Octopus for it at https://one:10943/, https://two:10943/"
+    assert f"machine kiosk7 has no door where Octopus dials, and {nodes}" in run(config, "kiosk7").stdout
+    config.write_text(POLLING + "    port: 11001\n")
+    assert f"machine kiosk7 has the door port 11001, and {nodes}" in run(config, "kiosk7").stdout
+
+
+def test_nodes_that_are_polled_come_from_nowhere(config):
+    """No address helps with an item that is for some only, where nobody but the relay dials."""
+    both = POLLING.replace("octopus: production", "octopus: [production, staging]").replace(
+        f"{STAGING}}}", f"{STAGING}, nodes: [https://three]}}"
+    )
+    rules = "    allow: [{octopus: production, from: 10.0.0.0/8}, {octopus: staging}]\n"
+    config.write_text(both + rules)
+    for source in ((), ("--from", "10.1.2.3")):
+        done = run(config, "kiosk7", *source)
+        assert (done.exit_code, verdicts(done)) == (1, ["denied, not-allowed.", "allowed."])
+        assert f"no item of allow is for octopus production ({config}:12): its nodes are not polled" in done.stdout
+    config.write_text(both + "    port: 11001\n" + rules)
+    assert verdicts(run(config, "kiosk7", "--from", "10.1.2.3")) == ["allowed.", "allowed."]
+    assert verdicts(run(config, "kiosk7")) == ["unknown.", "allowed."]
+
+
+def test_the_door_of_polling_tentacles_is_none_for_octopus(config):
+    config.write_text(POLLING)
+    done = run(config, "--door", "10943")
+    assert (done.exit_code, verdicts(done)) == (1, ["denied, broke-protocol."])
+    assert "10943 is the door of polling Tentacles (back.listen)" in done.stdout
+    [found] = checked_json("explain", run(config, "--door", "10943", "--json").stdout)
+    assert found["reason"] == "broke-protocol"

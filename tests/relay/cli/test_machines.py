@@ -265,6 +265,15 @@ def test_one_that_is_passed_through(tmp_path, store):
 CONNECT = "front: {listen: 10933, connect: true, credentials: users}\n"
 
 
+def test_one_that_is_passed_through_by_the_proxy(tmp_path, store):
+    """Octopus meets the Tentacle's own certificate at every door."""
+    (tmp_path / "relay.yaml").write_text(TEXT + VAULT + CONNECT)
+    by_proxy = run(tmp_path, "vault01").stdout.partition("with the relay as the machine's proxy")[2]
+    assert "  Thumbprint    the Tentacle's own\n" in by_proxy
+    assert "The thumbprint is the one that show-thumbprint prints." in by_proxy
+    assert "the relay shows" not in by_proxy
+
+
 def test_the_relay_as_the_machine_s_proxy(tmp_path, store):
     (tmp_path / "relay.yaml").write_text(TEXT.replace("    port: 11001\n", "") + CONNECT)
     web01, _, _ = store.machine("web01"), store.octopus("production"), store.octopus("staging")

@@ -75,6 +75,26 @@ def test_it_makes_missing_identities_and_says_so(own: Site, tmp_path: Path) -> N
     assert all(line["relay"] == "test" for line in own.relay.log.found)
 
 
+def test_each_identity_is_told_when_it_is_made(tmp_path: Path) -> None:
+    """Those of thousands of machines take minutes: a start that says nothing for so long looks like one that hangs."""
+    path = configuration(tmp_path, 1)
+    content = yaml.safe_load(path.read_text())
+    content["front"] = {"listen": "127.0.0.1:1"}
+    content["machines"] = [
+        {"name": f"web{n:02}", "tentacle": f"https://web{n:02}", "thumbprint": f"{n:040}", "host": f"web{n:02}.corp"}
+        for n in range(1, 41)
+    ]
+    path.write_text(yaml.safe_dump(content))
+    command = [sys.executable, "-m", "relay", "run", "--config", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as starting:
+        assert starting.stderr is not None
+        told = next(line for line in map(json.loads, starting.stderr) if line["event"] == "made a new identity")
+        made = len(list((tmp_path / "state" / "machines").iterdir()))
+        starting.kill()
+    assert told["name"] == "web01"
+    assert made < len(content["machines"])
+
+
 def test_the_second_start_makes_nothing(tmp_path: Path) -> None:
     for made in (2, 0):
         with site(tmp_path, provisioned=False) as again:

@@ -11,6 +11,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 
 from relay.peers.octopus import Octopus
@@ -21,13 +22,23 @@ CAPTURES = Path(__file__).parents[2] / "captures"
 
 
 class RawPeer(Protocol):
-    """One side of a TLS connection without any manners. came: the other side's records, one by one."""
+    """One side of a TLS connection without any manners. came: the other side's records, one by one. was_reset: its end."""
 
     def __init__(self):
         self.came = []
-        self.lost = False
+        self.lost = self.was_reset = False
         self._wants = []
         self._ends = []
+
+    def connectionMade(self):
+        tls = self.transport
+        ended = tls.connectionLost  # it does not tell a bare FIN from a reset
+
+        def look(reason):
+            self.was_reset = not reason.check(ConnectionDone)
+            ended(reason)
+
+        tls.connectionLost = look
 
     def dataReceived(self, data):
         self.came.append(data)

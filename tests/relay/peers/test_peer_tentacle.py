@@ -204,6 +204,7 @@ async def test_time_limits(meet):
     await peer.records(4)
     clock.advance(60)
     assert len(await peer.ended()) == 4
+    assert not peer.was_reset  # it closes silently
 
 
 @pytest_twisted.ensureDeferred

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,16 @@ async def test_each_machine_with_a_target_is_asked_for_as_the_first_user(corner:
     nowhere = [visit for visit in work if visit.machine == "web01"]
     [found] = await knock_many(real, nowhere, 20.0, 1)
     assert found.knock is Knock.UNREACHABLE  # port 0, which this test's table has
+
+
+def test_one_that_is_passed_through_is_asked_for_by_name(tmp_path: Path, corner: ConnectCorner) -> None:
+    """Whatever certificate its Tentacle has, an identity that is left from before is not it."""
+    store = IdentityStore(tmp_path / "state", lambda *_: None, lambda text: None)
+    store.machine("web01")
+    table = corner.service.table
+    vault = replace(table.machines[0], passthrough=True, thumbprints=(), octopus=())
+    [visit] = visits(replace(table, machines=(vault,)), store, ["web01"], HERE)
+    assert (visit.machine, visit.target, visit.expected) == ("web01", target(TARGET), None)
 
 
 def test_no_door_and_no_target(tmp_path: Path, corner: ConnectCorner) -> None:
