@@ -20,7 +20,7 @@ from typing import Final
 from relay.clock import Clock, Timer
 
 BURST: Final = 0.1  # seconds' worth of handshakes that may begin without waiting
-REST: Final = 9
+REST: Final = 16
 LONGEST_REST: Final = 10.0  # seconds; what takes a second or more is no handshake, but a machine that was suspended in one
 FEW: Final = 4
 _ONE: Final = 1 - 1e-9  # a wait for one token may come out a rounding error short of it

@@ -281,15 +281,15 @@ class Calling(Turns):
 
 @pytest.mark.parametrize(
     ("others", "more", "wanted"),
-    [(True, 3, [0, 1 + REST, 2 * (1 + REST)]), (True, 0, [0, 1, 2]), (False, 3, [0, 1, 2])],
+    [(True, 3, [0, 1 + REST, 2 * (1 + REST)]), (True, 0, [0, 1, 2]), (False, 3, [0, 1, 2])],  # in quarters of a second
 )
 def test_while_others_call_a_crowd_rests_behind_each_handshake(others: bool, more: int, wanted: list[int]) -> None:
     clock, began = Clock(), []
     gate, source = HandshakeGate(clock, 1000, 1000), Calling(others)
 
-    def begin(number: int) -> None:  # which takes a second
-        began.append((number, round(clock.seconds())))
-        clock.rightNow += 1
+    def begin(number: int) -> None:  # which takes a quarter of a second
+        began.append((number, clock.seconds() * 4))
+        clock.rightNow += 0.25
 
     for number in range(FEW + more):
         gate.enter(source, lambda number=number: begin(number))

@@ -7,7 +7,7 @@ from changes import Changes, turns
 from clocked_reactor import ClockedReactor
 from tls_peer import socket_pair
 
-from relay.transport.poller import CLOSED, READ, SHARE, STRANGERS, WRITE, Poller
+from relay.transport.poller import CLOSED, FEW, READ, SHARE, STRANGERS, WRITE, Poller
 
 
 class Watched:
@@ -227,15 +227,24 @@ async def test_a_connection_that_cannot_even_be_ended_costs_no_other(polls: Poll
 
 
 def test_those_that_share_keep_another_waiting_for_their_share_only(polls: Polls) -> None:
-    for _ in range(SHARE + 3):
+    for _ in range(FEW):
         polls.ready(polls.poller, "crowd", sharing="web01")
     polls.ready(polls.poller, "other", sharing="web02")
     polls.poller.doRead()
-    assert polls.order == ["crowd"] * SHARE + ["other"] + ["crowd"] * 3
+    assert polls.order == ["crowd"] * SHARE + ["other"] + ["crowd"] * (FEW - SHARE)
+
+
+def test_a_few_need_not_share(polls: Polls) -> None:
+    """Another look costs more than it buys."""
+    for _ in range(FEW - 1):
+        polls.ready(polls.poller, "few", sharing="web01")
+    polls.ready(polls.poller, "other", sharing="web02")
+    polls.poller.doRead()
+    assert polls.order == ["few"] * (FEW - 1) + ["other"]
 
 
 def test_whoever_comes_meanwhile_goes_before_the_rest_of_a_crowd(polls: Polls) -> None:
-    for number in range(SHARE * 2):
+    for number in range(FEW + SHARE):
         polls.ready(polls.poller, "crowd", sharing="web01")
         if number == 0:
             ours, theirs, watched = polls.pair()
