@@ -202,7 +202,7 @@ def written(draw: st.DrawFn, data: dict[str, Any]) -> Written:
             del data["machines"]
     files["relay.yaml"] = dump(draw, data)
     identities = [entry.get("identity") for entry in [*data["octopus"], *(machines or ())] if isinstance(entry, dict)]
-    return Written(files, tuple({name for name in identities if isinstance(name, str)}))
+    return Written(files, tuple({str(name) for name in identities if isinstance(name, str | int)}))
 
 
 def dump(draw: st.DrawFn, data: object) -> str:

@@ -17,7 +17,7 @@ from wires import Wires
 from relay.transport import splice as splice_module
 from relay.transport.connection import STALL
 from relay.transport.pipes import PIPE
-from relay.transport.poller import STRANGERS
+from relay.transport.poller import FEW, STRANGERS
 from relay.transport.splice import End, How, Leg, Splice
 from relay.transport.tcp import prepare_socket
 
@@ -229,7 +229,7 @@ async def test_a_connection_that_is_idle_has_two_descriptors(wires: Wires) -> No
 
 @pytest_twisted.ensureDeferred
 async def test_strangers_of_a_source_share_their_turns_whoever_they_are_joined_with(wires: Wires) -> None:
-    crowd = [Joined(wires, source="192.0.2.1") for _ in range(STRANGERS + 2)]
+    crowd = [Joined(wires, source="192.0.2.1") for _ in range(FEW)]
     one = Joined(wires, source="192.0.2.2")
     for joined in (*crowd, one):
         joined.caller.send(b"hello")
