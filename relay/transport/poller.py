@@ -24,7 +24,7 @@ CLOSED: Final = select.EPOLLRDHUP
 FAILED: Final = select.EPOLLERR  # of a connection that has closed already: only what every one is told, whatever was asked for
 _ENDED: Final = select.EPOLLHUP | select.EPOLLERR
 SHARE: Final = 2  # events of connections that share their turns, before another look at who is ready
-FEW: Final = 8  # that are ready: all of them have a turn, and the next look is soon enough for whoever becomes ready meanwhile
+FEW: Final = 16  # that are ready: all of them have a turn, and the next look is soon enough for whoever becomes ready meanwhile
 STRANGERS: Final = 4  # the same of callers of one source that are not identified
 _BATCH: Final = 64  # connections that a look shows: many that wait for their share are looked at in vain each time
 _LOOKS: Final = 4  # in a turn of the reactor, where some have to share
@@ -117,16 +117,16 @@ class Poller:
         if waits:  # who was passed over first goes first, or the kernel's order would choose the same ones time and again
             events.sort(key=lambda ready: waits.get(ready[0], look))
         polled_here, first = self._polled, self._before
-        share, shares = self._share if len(events) > FEW else FEW, dict[str, int]()
+        crowded, shares = len(events) > FEW, dict[str, int]()
         some_wait = False
         for descriptor, event in events:
             known = polled_here.get(descriptor)
             if known is None:  # closed by an event before this one
                 continue
             polled, asked, sharing = known
-            if sharing:
+            if crowded and sharing:
                 taken = shares.get(sharing, 0)
-                if taken >= share:
+                if taken >= self._share:
                     waits.setdefault(descriptor, look)
                     some_wait = True
                     continue

@@ -285,7 +285,7 @@ def test_of_more_than_a_look_shows_each_has_its_turn_though_all_of_them_always_h
 
 
 def test_one_that_comes_by_the_descriptor_of_one_that_waited_does_not_wait_in_its_place(polls: Polls) -> None:
-    pairs = [polls.pair() for _ in range(SHARE * 5 + 1)]
+    pairs = [polls.pair() for _ in range(FEW + SHARE * 5)]
     for ours, theirs, endless in pairs:
         theirs.send(b"x")
         polls.poller.ask(ours.fileno(), endless, READ, "web01")
@@ -342,7 +342,7 @@ def test_pollers_that_are_stopped_in_the_middle_of_a_look_tell_nobody_more(polls
 
 
 def test_strangers_of_a_source_have_so_many_events_in_a_turn_and_those_of_others_theirs(polls: Polls) -> None:
-    for _ in range(STRANGERS * 3):
+    for _ in range(FEW):
         polls.ready(polls.strangers, "crowd", sharing="192.0.2.1")
         polls.ready(polls.strangers, "another", sharing="192.0.2.2")
     polls.ready(polls.strangers, "one", sharing="192.0.2.3")
