@@ -24,7 +24,8 @@ CLOSED: Final = select.EPOLLRDHUP
 FAILED: Final = select.EPOLLERR  # of a connection that has closed already: only what every one is told, whatever was asked for
 _ENDED: Final = select.EPOLLHUP | select.EPOLLERR
 SHARE: Final = 2  # events of connections that share their turns, before another look at who is ready
-FEW: Final = 16  # that are ready: all of them have a turn, and the next look is soon enough for whoever becomes ready meanwhile
+FEW: Final = 8  # that are ready: all of them have a turn, and the next look is soon enough for whoever becomes ready meanwhile
+ALONE: Final = 1000  # looks in which nobody else was ready, after which those that share need not: it costs a third of a call
 STRANGERS: Final = 4  # the same of callers of one source that are not identified
 _BATCH: Final = 64  # connections that a look shows: many that wait for their share are looked at in vain each time
 _LOOKS: Final = 4  # in a turn of the reactor, where some have to share
@@ -61,6 +62,8 @@ class Poller:
             int, int
         ] = {}  # descriptors that were ready and had no turn since, and in which look that began
         self._looks = 0
+        self._last = ""  # who had the last turn of those that share
+        self._mixed = 0  # the look in which somebody else had
         reactor.addReader(self)
 
     def __len__(self) -> int:
@@ -117,13 +120,15 @@ class Poller:
         if waits:  # who was passed over first goes first, or the kernel's order would choose the same ones time and again
             events.sort(key=lambda ready: waits.get(ready[0], look))
         polled_here, first = self._polled, self._before
-        crowded, shares = len(events) > FEW, dict[str, int]()
+        crowded, shares = len(events) > FEW and look - self._mixed < ALONE, dict[str, int]()
         some_wait = False
         for descriptor, event in events:
             known = polled_here.get(descriptor)
             if known is None:  # closed by an event before this one
                 continue
             polled, asked, sharing = known
+            if sharing != self._last:
+                self._last, self._mixed = sharing, look
             if crowded and sharing:
                 taken = shares.get(sharing, 0)
                 if taken >= self._share:

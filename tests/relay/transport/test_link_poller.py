@@ -7,7 +7,7 @@ from changes import Changes, turns
 from clocked_reactor import ClockedReactor
 from tls_peer import socket_pair
 
-from relay.transport.poller import CLOSED, FEW, READ, SHARE, STRANGERS, WRITE, Poller
+from relay.transport.poller import ALONE, CLOSED, FEW, READ, SHARE, STRANGERS, WRITE, Poller
 
 
 class Watched:
@@ -296,6 +296,15 @@ def test_one_that_comes_by_the_descriptor_of_one_that_waited_does_not_wait_in_it
     polls.poller.ask(ours.fileno(), later, READ, "web01")
     polls.poller.doRead()
     assert later.told == []
+
+
+def test_a_crowd_beside_which_nobody_was_ready_for_long_need_not_share(polls: Polls) -> None:
+    for _ in range(ALONE):
+        polls.poller.doRead()
+    for _ in range(FEW + 1):
+        polls.ready(polls.poller, "crowd", sharing="web01")
+    polls.poller._look()
+    assert polls.order == ["crowd"] * (FEW + 1)
 
 
 def test_those_that_share_with_nobody_all_have_their_turn_at_once(polls: Polls) -> None:
