@@ -307,6 +307,17 @@ def test_a_crowd_beside_which_nobody_was_ready_for_long_need_not_share(polls: Po
     assert polls.order == ["crowd"] * (FEW + 1)
 
 
+def test_a_crowd_shares_again_as_soon_as_somebody_else_was_ready(polls: Polls) -> None:
+    for _ in range(ALONE):
+        polls.poller.doRead()
+    polls.ready(polls.poller, "other", sharing="web02")
+    polls.poller.doRead()
+    for _ in range(FEW + 1):
+        polls.ready(polls.poller, "crowd", sharing="web01")
+    polls.poller._look()
+    assert polls.order == ["other"] + ["crowd"] * SHARE
+
+
 def test_those_that_share_with_nobody_all_have_their_turn_at_once(polls: Polls) -> None:
     for _ in range(SHARE + 3):
         polls.ready(polls.poller, "one")
