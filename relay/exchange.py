@@ -41,6 +41,7 @@ class State(Word):
 
 # Python 3.11 finds a name of the module for nothing, and a member of an Enum at the price of a call.
 _ACQUIRING, _READY, _REQUEST, _CALL, _REPLY, _DELIVERING, _ENDED = State
+_OK, _KEEP = Outcome.OK, Close.KEEP
 
 
 class Caller(Protocol):
@@ -210,7 +211,7 @@ class Exchange:
 
     def _delivered(self) -> None:
         reply = self.call.reply
-        self._close(Outcome.ERROR_REPLY if reply and reply.failed else Outcome.OK, "", Close.KEEP)
+        self._close(Outcome.ERROR_REPLY if reply and reply.failed else _OK, "", _KEEP)
 
     # ---- the caller -------------------------------------------------------------------------------------------------
 
@@ -350,7 +351,7 @@ class Exchange:
         call = self.call
         call.outcome, call.detail, call.ended = outcome, detail, self._clock.seconds()
         self._finished(call)
-        if caller_close is Close.KEEP:
+        if caller_close is _KEEP:
             self._caller.link.resume(_BACKLOG)  # of a Tentacle that answered before it had read everything
         elif caller_close is Close.RECEIVER:
             caller_close = Close.RST if self._caller.among_streams else Close.FIN

@@ -35,6 +35,7 @@ class State(Enum):
 
 # Python 3.11 finds a name of the module for nothing, and a member of an Enum at the price of a call.
 _DIALLING, _IDENTIFYING, _PROVING, _LEASED, _IDLE, _CLOSED = State
+_NEXT, _TURN = Unit.NEXT, Due.TURN
 
 
 class Owner(Protocol):
@@ -107,7 +108,7 @@ class BackConnection:
         assert self.link is not None
         self.state = _PROVING
         self.since = self._loop.reactor.seconds()
-        self.link.write(self._codec.send(Unit.NEXT))
+        self.link.write(self._codec.send(_NEXT))
 
     # ---- in use -----------------------------------------------------------------------------------------------------
 
@@ -120,7 +121,7 @@ class BackConnection:
     @property
     def reusable(self) -> bool:
         """A whole reply has come, nothing else may follow it, and the Tentacle waits for NEXT or END."""
-        return self.state is _LEASED and self._codec.state is Due.TURN and not self.more_frames
+        return self.state is _LEASED and self._codec.state is _TURN and not self.more_frames
 
     def rest(self) -> None:
         """Its exchange is over; it is idle from now on."""
@@ -135,9 +136,10 @@ class BackConnection:
             self.close(Close.RST if self._codec.forwarding else Close.FIN)
             self._owner.connection_lost(self, before, Outcome.TENTACLE_BROKE, f"{error} (wire.md {error.rule})")
             return
+        goes_on = False  # a message: only then may the next bytes be of a body
         for event in events:
             if type(event) is Part:
-                message = event.message
+                message, goes_on = event.message, not event.last
                 if message and message.streams:
                     self.more_frames = len({stream.id for stream in message.streams}) < len(message.streams)
                 self._owner.connection_part(self, event)
@@ -146,7 +148,7 @@ class BackConnection:
                 self._owner.connection_ready(self)
             if self.state is _CLOSED:  # by an owner that takes no more of it
                 return
-        left = self._codec.body_left
+        left = self._codec.body_left if goes_on else 0
         if left and self.state is _LEASED:
             self._owner.connection_body(self, left, lambda: self._codec.body_passed(left))
 

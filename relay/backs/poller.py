@@ -173,8 +173,10 @@ class PollerConnection:
         except RemoteProtocolError as error:
             self._broke(error)
             return
+        goes_on = False  # a message: only then may the next bytes be of a body
         for event in events:
             if type(event) is Part:
+                goes_on = not event.last
                 self._part(event)
             elif type(event) is Line:
                 self._line(event)
@@ -183,7 +185,7 @@ class PollerConnection:
                 self.leave()
             if self.state is State.CLOSED:
                 return
-        left = self._codec.body_left
+        left = self._codec.body_left if goes_on else 0
         if left and self._owner is not None:
             self._owner.connection_body(self, left, lambda: self._codec.body_passed(left))
 

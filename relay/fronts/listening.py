@@ -58,6 +58,10 @@ class Door(Protocol):
         """This front holds nothing any more."""
 
 
+# Python 3.11 finds a name of the module for nothing, and a member of an Enum at the price of a call.
+_NEXT, _PROCEED, _PROCEED_DUE, _KEEP = Unit.NEXT, Unit.PROCEED, State.PROCEED, Close.KEEP
+
+
 class Visit(Protocol):
     """Its connection, as it is counted (see admission.Visit)."""
 
@@ -98,8 +102,10 @@ class ListeningFront:
         except RemoteProtocolError as error:
             self._broke(error)
             return
+        goes_on = False  # a message: only then may the next bytes be of a body
         for event in events:
             if type(event) is Part:
+                goes_on = not event.last
                 self._part(event)
             elif type(event) is Line:
                 self._line(event.unit)
@@ -108,7 +114,7 @@ class ListeningFront:
                 self._close(Close.FIN)
             if self._closed:
                 return
-        left = self._codec.body_left
+        left = self._codec.body_left if goes_on else 0
         if left and self._exchange:
             self._exchange.request_body(left, lambda: self._codec.body_passed(left))
 
@@ -128,13 +134,13 @@ class ListeningFront:
     # ---- lines ------------------------------------------------------------------------------------------------------
 
     def _line(self, unit: Unit) -> None:
-        if unit is Unit.PREAMBLE:
+        if unit is _NEXT or unit is Unit.CLIENT_IDENTITY:
+            self._begin()
+        elif unit is Unit.PREAMBLE:
             self._judge()
-        elif unit is Unit.END:
+        else:  # END
             self._gone("END")
             self._close(Close.FIN)
-        else:  # MX-CLIENT, or NEXT
-            self._begin()
 
     def _judge(self) -> None:
         """Is this one of the machine's Octopus servers? No answer but the close (wire.md 1.7)."""
@@ -204,7 +210,7 @@ class ListeningFront:
     # ---- what the exchange says -------------------------------------------------------------------------------------
 
     def answer(self) -> None:
-        unit = Unit.SERVER_IDENTITY if self._codec.state is State.ANSWER else Unit.PROCEED
+        unit = _PROCEED if self._codec.state is _PROCEED_DUE else Unit.SERVER_IDENTITY
         self.link.write(self._codec.send(unit))
 
     def send(self, part: Part) -> None:
@@ -218,7 +224,7 @@ class ListeningFront:
     def exchange_ended(self, close: Close) -> None:
         self._exchange = None
         self._since = self._door.clock.seconds()
-        if close is Close.KEEP:
+        if close is _KEEP:
             if self._last:
                 self._close(Close.FIN)
         elif close is not Close.GONE:

@@ -169,14 +169,16 @@ class Poll:
         except RemoteProtocolError as error:
             self._broke(f"{error} (wire.md {error.rule})")
             return
+        goes_on = False  # a message: only then may the next bytes be of a body
         for event in events:
             if type(event) is Part:
+                goes_on = not event.last
                 self._part(event)
             elif type(event) is Line:
                 self._line(event.unit)
             if self.state is State.CLOSED:
                 return
-        left = self._codec.body_left
+        left = self._codec.body_left if goes_on else 0
         if left and self._exchange and self._kept is None:
             self._exchange.request_body(left, lambda: self._codec.body_passed(left))
 

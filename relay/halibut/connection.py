@@ -40,12 +40,20 @@ _OURS: Final = {
 
 _NEVER: Final[frozenset[State]] = frozenset()  # one for all: Python makes a new one each time, of 0.2 KB
 
-# Lines as real peers send them: one alone in a record.
-_ALONE: Final = {lines.NEXT: Line(Unit.NEXT), lines.PROCEED: Line(Unit.PROCEED), lines.END: Line(Unit.END)}
-
-
 # Python 3.11 finds a name of the module for nothing, and a member of an Enum at the price of a call.
 _PREAMBLE, _IDENTITY, _ANSWER, _REQUEST, _REPLY, _TURN, _PROCEED, _ENDED = State
+_ENVELOPE, _END, _NULL = Unit.ENVELOPE, Unit.END, Kind.NULL
+
+# Lines as real peers send them: one alone in a record. For each style and sender, which are due, and where they lead.
+_ALONE: Final = {lines.NEXT: Line(Unit.NEXT), lines.PROCEED: Line(Unit.PROCEED), lines.END: Line(_END)}
+_ALONE_DUE: Final = {
+    (style, side): {
+        state: {text: (line, due[side, line.unit]) for text, line in _ALONE.items() if (side, line.unit) in due}
+        for state, due in table.items()
+    }
+    for style, table in TRANSITIONS.items()
+    for side in Side
+}
 
 
 class Connection:
@@ -54,8 +62,8 @@ class Connection:
     state: what is due.
     """
 
-    __slots__ = ("_awaited", "_discarding", "_empty_lines", "_envelope", "_frames", "_held", "_identity", "_limits",
-                 "_line", "_our_message", "_our_turn", "_peer", "_preamble", "_role", "_sending", "_subscription",
+    __slots__ = ("_alone_due", "_awaited", "_discarding", "_empty_lines", "_envelope", "_frames", "_held", "_identity",
+                 "_limits", "_line", "_our_message", "_our_turn", "_peer", "_preamble", "_role", "_sending", "_subscription",
                  "_table", "_their_message", "_us", "state")  # fmt: skip
 
     def __init__(self, role: Role, limits: Limits, subscription: str = "") -> None:
@@ -66,6 +74,7 @@ class Connection:
         self._us = role.side
         self._peer = Side.LISTENER if role.side is Side.DIALLER else Side.DIALLER
         self._table = TRANSITIONS[role.style]
+        self._alone_due = _ALONE_DUE[role.style, self._peer]
         self._our_message = (self._us, MESSAGE)
         self._their_message = (self._peer, MESSAGE)
         # where a dialler that is our peer may only give up
@@ -94,7 +103,10 @@ class Connection:
             raise LocalProtocolError("an envelope is forwarded, part by part, not sent")
         if self._sending:
             raise LocalProtocolError(f"{unit.value} is not due, but the rest of a message")
-        self._move(self._us, unit)
+        following = self._table[self.state].get((self._us, unit))
+        if following is None:
+            raise LocalProtocolError(f"{unit.value} is not due, but {self.state.value}")
+        self.state = following
         return _OURS.get(unit) or self._subscription
 
     def send_null(self) -> bytes:
@@ -111,7 +123,7 @@ class Connection:
         following = self._table[self.state].get(self._our_message)
         if following is None:
             raise LocalProtocolError(f"a message is not due, but {self.state.value}")
-        if part.message and part.message.kind is Kind.NULL and self.state is _REQUEST:
+        if part.message and part.message.kind is _NULL and self.state is _REQUEST:
             raise LocalProtocolError("a keep-alive is not forwarded: send_null() makes one's own")
         if part.last:
             self._sending = None
@@ -144,7 +156,7 @@ class Connection:
         return bool(
             self._envelope
             or self._held
-            or self._line.begun
+            or self._line.held
             or self._identity
             or (frames and (frames.due or frames.inside))
             or (self.state is _PREAMBLE and self._preamble.begun)
@@ -205,25 +217,21 @@ class Connection:
             return "the preamble"
         if self._envelope:
             return "an envelope"
-        return "a line" if self._held or self._line.begun or self._identity else "a message's streams"
+        return "a line" if self._held or self._line.held or self._identity else "a message's streams"
 
     def _receive_alone(self, data: bytes) -> Event | None:
         """What nearly every read is: one control line, or one plain message. None: anything else; nothing has changed then."""
-        due = self._table[self.state]
-        following = due.get(self._their_message)
+        following = self._table[self.state].get(self._their_message)
         if following:
             plain = read_plain(self._awaited, data, self._limits)
             if plain is None or plain[1] != len(data):
                 return None
             self.state = following
-            return Part(Unit.ENVELOPE, data, plain[0], True)
-        line = _ALONE.get(data)
-        if line is None or self._empty_lines or self._line.begun:
+            return Part(_ENVELOPE, data, plain[0], True)
+        due = self._alone_due[self.state].get(data)
+        if due is None or self._empty_lines or self._line.held:
             return None
-        following = due.get((self._peer, line.unit))
-        if following is None:
-            return None
-        self.state = following
+        line, self.state = due
         return line
 
     def _receive(self, data: bytes, offset: int, events: list[Event]) -> int:
@@ -339,19 +347,19 @@ class Connection:
         part = data if taken == len(data) else data[offset : offset + taken]
         message = envelope.message
         if message is None:
-            events.append(Part(Unit.ENVELOPE, part))
+            events.append(Part(_ENVELOPE, part))
             return offset + taken
         self._envelope = None
         if message.streams:
             self._frames = FrameReader(message.streams, self._limits)
-            events.append(Part(Unit.ENVELOPE, part, message))
+            events.append(Part(_ENVELOPE, part, message))
         else:
             self._message_ends(message)
-            events.append(Part(Unit.ENVELOPE, part, message, last=True))
+            events.append(Part(_ENVELOPE, part, message, last=True))
         return offset + taken
 
     def _message_ends(self, message: Message | None) -> None:
-        if message and message.kind is Kind.NULL and self.state is _REQUEST:
+        if message and message.kind is _NULL and self.state is _REQUEST:
             if self._role.style is not Style.POLLING:
                 raise EnvelopeError("a null message where a request is due", "4.3")
             self.state = _TURN

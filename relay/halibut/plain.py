@@ -14,6 +14,9 @@ from relay.halibut.limits import Limits
 from relay.halibut.lines import REQUEST_TYPE, RESPONSE_TYPE
 from relay.halibut.message import Kind, Message
 
+# Python 3.11 finds a name of the module for nothing, and a member of an Enum at the price of a call.
+_REQUEST, _RESPONSE = Kind.REQUEST, Kind.RESPONSE
+_RAW: Final = -zlib.MAX_WBITS  # deflate without a header
 _LARGEST: Final = 64 * 1024
 _MESSAGE: Final = b"\x03Message\x00"
 _LINES: Final = (b"NEXT", b"PROCEED")  # what a receiver may read next: which of them, its own style says, not ours
@@ -43,7 +46,7 @@ _NAMED_SHORT: Final = struct.Struct(f"<{len(_METHOD)}si").unpack_from  # method 
 
 def read_plain(kind: Kind, data: bytes, limits: Limits) -> tuple[Message, int] | None:
     """The message of the envelope that these bytes begin with, and the envelope's length; None where it is not a plain one."""
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflate = zlib.decompressobj(_RAW)
     try:
         document = inflate.decompress(data, _LARGEST)
         size, tag, inner, start, id_size = _HEADS[kind](document)
@@ -59,7 +62,7 @@ def read_plain(kind: Kind, data: bytes, limits: Limits) -> tuple[Message, int] |
             or data.find(_LINES[1]) >= 0
         ):
             return None
-        message = (_request if kind is Kind.REQUEST else _response)(document, size, _ID_AT[kind], id_size, limits.text)
+        message = (_request if kind is _REQUEST else _response)(document, size, _ID_AT[kind], id_size, limits.text)
     except (zlib.error, struct.error, IndexError):  # not deflate, or cut short: that is judged elsewhere
         return None
     if message is None:
@@ -100,7 +103,7 @@ def _request(document: bytes, size: int, id_at: int, id_size: int, text: int) ->
     ):
         return None
     return Message(
-        Kind.REQUEST,
+        _REQUEST,
         document[id_at + 4 : id_end - 1].decode("utf-8", "replace"),
         activity,
         document[service_at : service_end - 1].decode("utf-8", "replace"),
@@ -121,4 +124,4 @@ def _response(document: bytes, size: int, id_at: int, id_size: int, text: int) -
         return None
     if document[id_end - 1]:
         return None
-    return Message(Kind.RESPONSE, document[id_at + 4 : id_end - 1].decode("utf-8", "replace"))
+    return Message(_RESPONSE, document[id_at + 4 : id_end - 1].decode("utf-8", "replace"))

@@ -73,31 +73,30 @@ class PreambleReader:
 
 
 class LineReader:
-    """Reads strict CRLF lines of bounded length. A lone line feed is a character like any other (wire.md 2.4)."""
+    """Reads strict CRLF lines of bounded length. A lone line feed is a character like any other (wire.md 2.4).
 
-    __slots__ = ("_held", "_limit")
+    held: of a line that has begun.
+    """
+
+    __slots__ = ("_limit", "held")
 
     def __init__(self, limit: int) -> None:
-        self._held = b""
+        self.held = b""
         self._limit = limit
-
-    @property
-    def begun(self) -> bool:
-        return bool(self._held)
 
     def feed(self, data: bytes, start: int) -> tuple[bytes | None, int]:
         """A line without its end, if there is one, and the offset of what follows."""
-        before = len(self._held)
-        held = self._held + data[start:] if before or start else data
+        before = len(self.held)
+        held = self.held + data[start:] if before or start else data
         found = held.find(b"\r", max(before - 1, 0))
         if found >= 0 and found + 1 < len(held) and held[found + 1] != 0x0A:
             raise LineError("a carriage return without a line feed", "2.4")
         if found > self._limit or (found < 0 and len(held) > self._limit):
             raise LineError(f"a line of more than {self._limit} bytes", "2.8")
         if found < 0 or found + 1 == len(held):
-            self._held = held
+            self.held = held
             return None, len(data)
-        self._held = b""
+        self.held = b""
         return held[:found], start + found + 2 - before
 
 

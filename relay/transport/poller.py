@@ -139,7 +139,9 @@ class Poller:
             if waits:
                 waits.pop(descriptor, None)
             try:
-                if asked & CLOSED and event & (CLOSED | _ENDED):
+                if event == READ == asked:  # nearly always
+                    polled.readable()
+                elif asked & CLOSED and event & (CLOSED | _ENDED):
                     polled.peer_closed()
                 else:
                     if event & WRITE:
