@@ -22,7 +22,7 @@ from relay.clock import Timer
 from relay.transport.errors import HandshakeError, PeerClosedError, cause
 from relay.transport.interface import Link, Receiver
 from relay.transport.loop import Loop
-from relay.transport.openssl import RECORD, receive, send
+from relay.transport.openssl import RECORD, inside, receive, send
 from relay.transport.poller import CLOSED, READ, WRITE
 from relay.transport.tcp import CUT_OFF, reset_on_close, unacknowledged, without_an_ack
 
@@ -63,6 +63,7 @@ class TLSConnection:
         self._fileno = sock.fileno()
         self._receiver = receiver
         self._tls = context.connection(sock)
+        self._inside = inside(self._tls)
         self._state = _HANDSHAKE
         self._paused = _NO_REASON
         self._reading = False
@@ -158,12 +159,12 @@ class TLSConnection:
             return
         if self._paused:  # the event was there before the pause
             return
-        tls, wanted = self._tls, RECORD
+        tls, within, wanted = self._tls, self._inside, RECORD
         for _ in range(READS_PER_TURN):
             left = self.pump_left
             wanted = left if 0 < left < RECORD else RECORD
             try:
-                data = receive(tls, wanted)
+                data = receive(tls, within, wanted)
             except SSL.WantReadError:
                 return
             except SSL.WantWriteError:  # the answer to a key update has to go out first; until then, reading is no use
@@ -245,7 +246,7 @@ class TLSConnection:
             self._loop.buffered += len(data)
             return
         try:
-            sent = send(self._tls, data)
+            sent = send(self._tls, self._inside, data)
         except SSL.Error:
             sent = 0  # what it is shows when _send tries again
         if sent == len(data):  # nearly always: asking here, and not in _send, buys a tenth of a stream's CPU

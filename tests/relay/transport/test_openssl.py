@@ -7,14 +7,25 @@ from identities import identity
 from OpenSSL import SSL
 
 from relay.transport import connection, openssl
-from relay.transport.openssl import RECORD, Receive, Send, fast, slow
+from relay.transport.openssl import RECORD, Inside, Receive, Send, fast, slow
 
-Ways = tuple[Receive, Send]
+
+class Ways:
+    """To receive and to send, with what is inside of a connection."""
+
+    def __init__(self, ways: tuple[Inside, Receive, Send]) -> None:
+        self._inside, self._receive, self._send = ways
+
+    def receive(self, tls: SSL.Connection, size: int) -> bytes:
+        return self._receive(tls, self._inside(tls), size)
+
+    def send(self, tls: SSL.Connection, data: bytes) -> int:
+        return self._send(tls, self._inside(tls), data)
 
 
 @pytest.fixture(params=[fast, slow])
 def ways(request) -> Ways:
-    return request.param()
+    return Ways(request.param())
 
 
 @pytest.fixture
@@ -40,30 +51,30 @@ def pair() -> Iterator[tuple[SSL.Connection, SSL.Connection]]:
 
 
 def test_what_is_sent_is_received(ways, pair):
-    (receive, send), (one, other) = ways, pair
+    one, other = pair
     for data in (b"NEXT\r\n\r\n", bytes(RECORD), b"x"):
-        assert send(one, data) == len(data)
-        assert receive(other, RECORD) == data
+        assert ways.send(one, data) == len(data)
+        assert ways.receive(other, RECORD) == data
 
 
 def test_no_more_than_is_asked_for(ways, pair):
-    (receive, send), (one, other) = ways, pair
-    send(one, b"0123456789")
-    assert [receive(other, 4), receive(other, RECORD)] == [b"0123", b"456789"]
+    one, other = pair
+    ways.send(one, b"0123456789")
+    assert [ways.receive(other, 4), ways.receive(other, RECORD)] == [b"0123", b"456789"]
 
 
 def test_never_more_than_a_record(pair):
     """The buffer behind it is no longer."""
-    receive, send = fast()
+    ways = Ways(fast())
     one, other = pair
-    send(one, bytes(RECORD))
-    send(one, b"next")
-    assert [len(receive(other, 10 * RECORD)), len(receive(other, 10 * RECORD))] == [RECORD, 4]
+    ways.send(one, bytes(RECORD))
+    ways.send(one, b"next")
+    assert [len(ways.receive(other, 10 * RECORD)), len(ways.receive(other, 10 * RECORD))] == [RECORD, 4]
 
 
 def test_nothing_there(ways, pair):
     with pytest.raises(SSL.WantReadError):
-        ways[0](pair[0], RECORD)
+        ways.receive(pair[0], RECORD)
 
 
 def test_no_room(ways, pair):
@@ -71,7 +82,7 @@ def test_no_room(ways, pair):
 
     def fill() -> None:
         for _ in range(10_000):
-            ways[1](pair[0], record)
+            ways.send(pair[0], record)
 
     with pytest.raises(SSL.WantWriteError):
         fill()
@@ -84,7 +95,7 @@ def test_the_peer_is_gone(ways, pair, politely):
         other.shutdown()
     other.sock_shutdown(socket.SHUT_RDWR)
     with pytest.raises(SSL.ZeroReturnError if politely else SSL.SysCallError):
-        ways[0](one, RECORD)
+        ways.receive(one, RECORD)
 
 
 def test_garbage_is_an_error(ways):
@@ -94,10 +105,10 @@ def test_garbage_is_an_error(ways):
         tls.set_connect_state()
         theirs.sendall(b"no TLS at all, but long enough for a record's head")
         with pytest.raises(SSL.Error):
-            ways[0](tls, RECORD)
+            ways.receive(tls, RECORD)
 
 
 def test_the_fast_ones_are_used():
     """pyOpenSSL as it is now has what they need."""
-    assert (connection.receive, connection.send) == (openssl.receive, openssl.send)
+    assert (connection.inside, connection.receive, connection.send) == (openssl.inside, openssl.receive, openssl.send)
     assert "fast" in connection.receive.__qualname__
