@@ -25,7 +25,7 @@ from relay.halibut.frames import ID_SIZE, FrameReader
 from relay.halibut.limits import Limits
 from relay.halibut.message import Kind, Message
 from relay.halibut.plain import read_plain
-from relay.halibut.roles import LISTENERS_TURN, MESSAGE, TRANSITIONS, Role, Side, State, Style
+from relay.halibut.roles import LISTENERS_TURN, MESSAGE, TURNS, Role, Side, State, Style
 from relay.halibut.text import LineReader, PreambleReader, control_line, identity
 
 _EMPTY_LINE: Final = b"\r\n"
@@ -42,18 +42,10 @@ _NEVER: Final[frozenset[State]] = frozenset()  # one for all: Python makes a new
 
 # Python 3.11 finds a name of the module for nothing, and a member of an Enum at the price of a call.
 _PREAMBLE, _IDENTITY, _ANSWER, _REQUEST, _REPLY, _TURN, _PROCEED, _ENDED = State
-_ENVELOPE, _END, _NULL = Unit.ENVELOPE, Unit.END, Kind.NULL
+_ENVELOPE, _NULL = Unit.ENVELOPE, Kind.NULL
 
-# Lines as real peers send them: one alone in a record. For each style and sender, which are due, and where they lead.
-_ALONE: Final = {lines.NEXT: Line(Unit.NEXT), lines.PROCEED: Line(Unit.PROCEED), lines.END: Line(_END)}
-_ALONE_DUE: Final = {
-    (style, side): {
-        state: {text: (line, due[side, line.unit]) for text, line in _ALONE.items() if (side, line.unit) in due}
-        for state, due in table.items()
-    }
-    for style, table in TRANSITIONS.items()
-    for side in Side
-}
+# Lines as real peers send them: one alone in a record.
+_ALONE: Final = {lines.NEXT: Line(Unit.NEXT), lines.PROCEED: Line(Unit.PROCEED), lines.END: Line(Unit.END)}
 
 
 class Connection:
@@ -62,21 +54,17 @@ class Connection:
     state: what is due.
     """
 
-    __slots__ = ("_alone_due", "_awaited", "_discarding", "_empty_lines", "_envelope", "_frames", "_held", "_identity",
-                 "_limits", "_line", "_our_message", "_our_turn", "_peer", "_preamble", "_role", "_sending", "_subscription",
-                 "_table", "_their_message", "_us", "state")  # fmt: skip
+    __slots__ = ("_awaited", "_discarding", "_empty_lines", "_envelope", "_frames", "_held", "_identity", "_limits", "_line",
+                 "_our_turn", "_ours", "_peer", "_preamble", "_role", "_sending", "_subscription", "_theirs",
+                 "state")  # fmt: skip
 
     def __init__(self, role: Role, limits: Limits, subscription: str = "") -> None:
         """subscription: what a dialling service says it is; only for that role. Raises ValueError for an impossible one."""
         self._role = role
         self._awaited = Kind.RESPONSE if role.is_client else Kind.REQUEST
         self._limits = limits
-        self._us = role.side
         self._peer = Side.LISTENER if role.side is Side.DIALLER else Side.DIALLER
-        self._table = TRANSITIONS[role.style]
-        self._alone_due = _ALONE_DUE[role.style, self._peer]
-        self._our_message = (self._us, MESSAGE)
-        self._their_message = (self._peer, MESSAGE)
+        self._ours, self._theirs = TURNS[role.style, role.side], TURNS[role.style, self._peer]
         # where a dialler that is our peer may only give up
         self._our_turn = LISTENERS_TURN[role.style] if role.side is Side.LISTENER else _NEVER
         self._subscription = lines.subscriber_identity(subscription) if role is Role.DIALLING_SERVICE else b""
@@ -103,7 +91,7 @@ class Connection:
             raise LocalProtocolError("an envelope is forwarded, part by part, not sent")
         if self._sending:
             raise LocalProtocolError(f"{unit.value} is not due, but the rest of a message")
-        following = self._table[self.state].get((self._us, unit))
+        following = self._ours[self.state].get(unit)
         if following is None:
             raise LocalProtocolError(f"{unit.value} is not due, but {self.state.value}")
         self.state = following
@@ -120,7 +108,7 @@ class Connection:
         """Notes that a part of a message, received elsewhere, goes out here. Raises LocalProtocolError where none is due."""
         if part.extra:
             return
-        following = self._table[self.state].get(self._our_message)
+        following = self._ours[self.state].get(MESSAGE)
         if following is None:
             raise LocalProtocolError(f"a message is not due, but {self.state.value}")
         if part.message and part.message.kind is _NULL and self.state is _REQUEST:
@@ -140,12 +128,6 @@ class Connection:
     def forwarding_streams(self) -> bool:
         """It is among its frames: a peer must not see a FIN there (wire.md 5.7)."""
         return self._sending is not None and (self._sending.unit is not Unit.ENVELOPE or self._sending.message is not None)
-
-    def _move(self, side: Side, unit: Unit) -> None:
-        following = self._table[self.state].get((side, unit))
-        if following is None:
-            raise LocalProtocolError(f"{unit.value} is not due, but {self.state.value}")
-        self.state = following
 
     # ---- what we receive --------------------------------------------------------------------------------------------
 
@@ -221,17 +203,21 @@ class Connection:
 
     def _receive_alone(self, data: bytes) -> Event | None:
         """What nearly every read is: one control line, or one plain message. None: anything else; nothing has changed then."""
-        following = self._table[self.state].get(self._their_message)
+        due = self._theirs[self.state]
+        following = due.get(MESSAGE)
         if following:
             plain = read_plain(self._awaited, data, self._limits)
             if plain is None or plain[1] != len(data):
                 return None
             self.state = following
             return Part(_ENVELOPE, data, plain[0], True)
-        due = self._alone_due[self.state].get(data)
-        if due is None or self._empty_lines or self._line.held:
+        line = _ALONE.get(data)
+        if line is None or self._empty_lines or self._line.held:
             return None
-        line, self.state = due
+        following = due.get(line.unit)
+        if following is None:
+            return None
+        self.state = following
         return line
 
     def _receive(self, data: bytes, offset: int, events: list[Event]) -> int:
@@ -241,7 +227,7 @@ class Connection:
         frames = self._frames
         if frames and (frames.due or frames.inside):
             return self._receive_frame(frames, data, offset, events)
-        if self._their_message in self._table[self.state]:
+        if MESSAGE in self._theirs[self.state]:
             return self._begin_message(data, offset, events)
         if frames:
             return self._receive_frame_or_line(frames, data, offset, events)
@@ -260,13 +246,13 @@ class Connection:
             self._discarding = True
             self.state = _ENDED
             return len(data)
-        self._move(self._peer, Unit.PREAMBLE)
+        self.state = self._theirs[_PREAMBLE][Unit.PREAMBLE]
         return offset
 
     def _receive_line(self, data: bytes, offset: int, events: list[Event]) -> int:
         """An identity with its empty line, or a control line behind any number of empty ones."""
-        due = self._table[self.state]
-        if not any(side is self._peer for side, _ in due):
+        due = self._theirs[self.state]
+        if not due:
             raise TurnError(f"bytes while {self.state.value} is due", "3.5")
         if self._held:  # of a line that began when it was our turn
             self._line.feed(self._held, 0)
@@ -287,18 +273,18 @@ class Connection:
                 self._count_empty_line()
                 return offset
             line = Line(unit)
-        if (self._peer, line.unit) not in due:
+        if line.unit not in due:
             raise LineError(f"{line.unit.value} while {self.state.value} is due", "3")
         if line.unit is Unit.END:
             return self._receive_end_line(data, events)
-        self.state = due[self._peer, line.unit]
+        self.state = due[line.unit]
         self._empty_lines = 0
         events.append(line)
         return offset
 
     def _receive_end_line(self, data: bytes, events: list[Event]) -> int:
         """What stands behind END counts no more, in the same piece or in the next."""
-        self._move(self._peer, Unit.END)
+        self.state = self._theirs[self.state][Unit.END]
         events.append(_ALONE[lines.END])
         return len(data)
 
@@ -364,7 +350,7 @@ class Connection:
                 raise EnvelopeError("a null message where a request is due", "4.3")
             self.state = _TURN
             return
-        self._move(self._peer, MESSAGE)
+        self.state = self._theirs[self.state][MESSAGE]
 
     def _receive_frame_or_line(self, frames: FrameReader, data: bytes, offset: int, events: list[Event]) -> int:
         """Behind a message that repeats an id: one more frame for it, or what follows a message without one."""

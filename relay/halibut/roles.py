@@ -88,8 +88,14 @@ TRANSITIONS: Final[dict[Style, Transitions]] = {
     Style.POLLING: _table(client=_L, identity=Unit.SUBSCRIBER_IDENTITY),
 }
 
+# The same of one end: what it may send in each state, and where that leads.
+TURNS: Final[dict[tuple[Style, Side], dict[State, dict[Unit, State]]]] = {
+    (style, end): {state: {unit: to for (side, unit), to in due.items() if side is end} for state, due in table.items()}
+    for style, table in TRANSITIONS.items()
+    for end in Side
+}
+
 # Where it is the listener's turn, and all that the dialler may do is to give up.
 LISTENERS_TURN: Final[dict[Style, frozenset[State]]] = {
-    style: frozenset(state for state, due in table.items() if {unit for side, unit in due if side is _D} == {Unit.END})
-    for style, table in TRANSITIONS.items()
+    style: frozenset(state for state, due in TURNS[style, _D].items() if set(due) == {Unit.END}) for style in Style
 }
