@@ -48,13 +48,17 @@ class Reports:
     def ended(self, call: Call) -> None:
         """An exchange is over."""
         self._access_log.write(call)
-        self._metrics.ended(call)
+        remarkable = self._metrics.ended(call)
         if call.outcome in TROUBLE:
             word = call.outcome.value if call.outcome else ""
             self._repeats.say(
                 ("call", call.machine, word), "call failed", machine=call.machine, octopus=call.octopus, peer=call.peer,
                 outcome=word, detail=call.detail, side=_SIDES.get(call.outcome) if call.outcome else None,
             )  # fmt: skip
+        if remarkable:
+            self._remark(call)
+
+    def _remark(self, call: Call) -> None:
         if call.mismatched:
             self._repeats.say(
                 ("mismatched", call.machine), "a reply's id is not its request's", machine=call.machine, octopus=call.octopus,

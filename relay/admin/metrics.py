@@ -27,6 +27,7 @@ METHODS: Final[dict[str, tuple[str, ...]]] = {  # wire.md 9.1; callers choose th
     "IScriptServiceV2": _SCRIPT,
     "IKubernetesScriptServiceV1": _SCRIPT,
 }
+_NULL: Final = Kind.NULL  # Python 3.11 finds a name of the module for nothing, and a member of an Enum at the price of a call
 _INDEX: Final = {outcome: index for index, outcome in enumerate(Outcome)}
 
 Value = int | float
@@ -136,29 +137,33 @@ class Metrics:
 
     # ---- what happens -----------------------------------------------------------------------------------------------
 
-    def ended(self, call: Call) -> None:
-        """An exchange is over."""
+    def ended(self, call: Call) -> bool:
+        """An exchange is over. Whether its messages are worth a word: call.mismatched, or call.unknown."""
         request, reply = call.request, call.reply
+        mismatched = unknown = False
+        if request:
+            times = self._known.get((request.service, request.method)) or self._spelled(request.service, request.method)
+            unknown = bool(request.unknown)
+            if reply:  # the two properties of a call would be asked of each, and answer yes of none
+                mismatched = reply.id != request.id and reply.kind is not _NULL
+                unknown = unknown or bool(reply.unknown)
+        else:
+            times = self._no_request
         machine = self.machines.get(call.machine)
         if machine is not None:  # else it was removed while the call was in flight, and its series are gone
             if call.outcome is not None:
                 machine.outcomes[_INDEX[call.outcome]] += 1
             machine.request_bytes += call.request_bytes
             machine.reply_bytes += call.reply_bytes
-            if reply and request and reply.id != request.id and reply.kind is not Kind.NULL:  # call.mismatched, without a call
-                machine.mismatched += 1
-            if (request and request.unknown) or (reply and reply.unknown):
-                machine.unknown += 1
-        if request:
-            times = self._known.get((request.service, request.method)) or self._spelled(request.service, request.method)
-        else:
-            times = self._no_request
+            machine.mismatched += mismatched
+            machine.unknown += unknown
         began = call.began
         _observe(times.whole, call.ended - began)
         if call.ready:
             _observe(times.ready, call.ready - began)
         if call.requested and call.replied:
             _observe(times.first_byte, call.replied - call.requested)
+        return mismatched or unknown
 
     def passed(self, passed: Passed) -> None:
         """A connection that was passed through is over."""
