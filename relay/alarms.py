@@ -1,14 +1,16 @@
 """One timer for all of the thousands who wait for 30 s or for 60: each with its own, they cost more than what is due then.
 
-Time is cut into eighths of a second. Whoever is due in one is woken at its start, together with all others of it: never late,
-and early by less than an eighth of a second.
+Time is cut into halves of a second. Whoever is due in one is woken at its start, together with all others of it: never late,
+and early by less than half a second. A process that has slept for so long finds nothing of its memory in the CPU's caches:
+waking it twice a second for many costs a fraction of waking it for each.
 """
 
 from typing import Final, Protocol
 
 from relay.clock import Clock, Timer
 
-SLOT: Final = 0.125  # seconds; a power of two, so that no multiple of it is rounded
+SLOT: Final = 0.5  # seconds; a power of two, so that no multiple of it is rounded
+AT_ONCE: Final = 16  # that are woken before calls have their turn
 
 
 class Sleeper(Protocol):
@@ -57,8 +59,8 @@ class Alarms:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._slots:
-            self._armed = min(self._slots)
+        if self._waking or self._slots:
+            self._armed = 0 if self._waking else min(self._slots)
             self._timer = self._clock.callLater(max(0.0, self._armed * SLOT - self._clock.seconds()), self._ring)
 
     def _ring(self) -> None:
@@ -66,11 +68,10 @@ class Alarms:
         now = int(self._clock.seconds() / SLOT)
         for slot in [slot for slot in self._slots if slot <= now]:
             self._waking |= self._slots.pop(slot)
+        left = AT_ONCE
         try:
-            while self._waking:
+            while self._waking and left:
+                left -= 1
                 self._waking.pop().wake((now + 1) * SLOT)
         finally:  # what one of them raises is the reactor's to log, and no matter of the others
-            if self._waking:
-                self._slots.setdefault(now, set()).update(self._waking)
-                self._waking.clear()
             self._arm()

@@ -5,7 +5,8 @@ Rules (wire.md 6.8, 11.3):
    more than ``limits.waiting`` at once do.
 2. One that dies while it is parked, or before the call it was taken for has heard of it, costs that call nothing.
 3. One that was taken and got no byte is parked again where it was: its Tentacle has noticed nothing.
-4. Parked ones hear a null message every 30 s, and have 60 s for NEXT, as behind a reply.
+4. Parked ones hear a null message every 30 s, and have 60 s for NEXT, as behind a reply; both may be up to half a second
+   less, for those of all machines are looked at together (alarms.py).
 5. At most ``limits.connections`` at once. Those beyond are turned away before MX-SERVER, and so is everybody once it is
    retired. One that owes NEXT for 5 s makes room for another: a Tentacle that has lost its connections comes back with new
    ones long before the old are given up.
