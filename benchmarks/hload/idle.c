@@ -7,8 +7,6 @@
 #define OPENERS 8                       /* threads that open the connections */
 #define TRIES 3                         /* of each: what is measured is how they rest, not how they come */
 
-static const char NULL_ENVELOPE[] = "\xe3\x63\x60\x60\xe0\xf2\x4d\x2d\x2e\x4e\x4c\x4f\x65\x60\x00\x00";   /* 16 bytes */
-
 static atomic_int next_number, retried;
 static SSL **held;
 static long nulls;
