@@ -1,4 +1,5 @@
-"""hload, both ends of the load: built, and run as Octopus, as Tentacles, as idle callers, as pollers and as a flood."""
+"""hload, both ends of the load: built, and run as Octopus, as Tentacles, as Octopus nodes, as
+idle callers, as pollers and as a flood."""
 
 import json
 import subprocess
@@ -87,6 +88,10 @@ class Load:
         """Tentacles on this port of every loopback address. pause: seconds before each 64 KiB that they read of a stream."""
         options = [*self.rpc, *self.uploads, *self.slow_uploads, "--pause", str(pause), "--host", "0.0.0.0"]
         return self._start("serve", "tentacle", port, *options, pipe=False, within=within)
+
+    def nodes(self, port: int) -> Process:
+        """Octopus nodes on this port of every loopback address, with no request for whoever polls them."""
+        return self._start("nodes", "octopus", port, "--host", "0.0.0.0", pipe=False)
 
     def start_client(self, port: int, connections: int, seconds: float, *options: str, warmup: float = 0.0) -> "Client":
         """Octopus, which calls from now on."""

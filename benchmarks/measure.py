@@ -47,6 +47,8 @@ class Measurement:
                 self._flat(version)
             if "pollers" in wanted:
                 self._pollers(version)
+            if "nodes" in wanted:
+                self._nodes(version)
         if "idle" in wanted:
             self._each("idle", lambda proxy, street: workloads.idle(proxy, self._load, self._plan, street.most_pairs))
         if "stress" in wanted:
@@ -105,6 +107,19 @@ class Measurement:
             proxy = street.relay(version, machines=self._plan.idle + 1, polling=True)
             with self._running(proxy):
                 self._note(workloads.pollers(proxy, self._load, self._plan))
+
+    def _nodes(self, version: Version) -> None:
+        say(f"nodes: polled by {version.name} for {self._plan.polled} machines")
+        port = free_port()
+        polled = [f"{host}:{port}" for host in workloads.NODES]
+        with self._stage(f"nodes, {version.name}"), self._tentacles() as street:
+            proxy = street.relay(version, machines=self._plan.polled + 1, polling=True, nodes=polled)
+            serving = self._load.nodes(port)
+            try:
+                with self._running(proxy):
+                    self._note(workloads.nodes(proxy, self._load, self._plan))
+            finally:
+                serving.stop()
 
     def _each(self, workload: str, measure: Callable[[Proxy, Street], Run], pause: float = 0.0) -> None:
         """Of every proxy once, each with Tentacles of its own: thousands of connections leave none as it was.

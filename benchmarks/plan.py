@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 LOADS: Final = ("rpc", "newconn", "stream", "fair")  # in alternating rounds
-WORKLOADS: Final = (*LOADS, "flat", "idle", "pollers", "stress")
+WORKLOADS: Final = (*LOADS, "flat", "idle", "pollers", "nodes", "stress")
 CONNECTIONS: Final = {"rpc": 16, "newconn": 16, "stream": 4, "flat": 16}
 FAIR_CALLERS: Final = 4
 FAIR_PAUSE: Final = 0.005  # seconds between two calls of each, so that they do not load the machine by themselves
@@ -13,9 +13,11 @@ SLOW_PAUSE: Final = 0.1  # seconds between 64 KiB that a slow Tentacle reads
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """rounds: of each load. warmup, rpc, newconn, stream, fair, flat, watch: seconds, watch of idle connections.
+    """rounds: of each load. warmup, rpc, newconn, stream, fair, flat, watch: seconds, watch of connections at rest: each that
+    polls hears one null then.
 
-    idle: connections, of callers and of pollers. machines: of a relay that has many. uploads: at once, to slow readers.
+    idle: connections, of callers and of pollers. polled: machines for which the relay polls nodes. machines: of a relay that
+    has many. uploads: at once, to slow readers.
     """
 
     rounds: int = 5
@@ -25,8 +27,9 @@ class Plan:
     stream: float = 4.0
     fair: float = 4.0
     flat: float = 4.0
-    watch: float = 20.0
+    watch: float = 30.0
     idle: int = 10_000
+    polled: int = 500
     machines: int = 10_000
     uploads: int = 200
 
@@ -47,6 +50,7 @@ QUICK: Final = replace(
     flat=1.2,
     watch=3.0,
     idle=200,
+    polled=20,
     machines=200,
     uploads=40,
 )

@@ -196,12 +196,15 @@ class Street:
 
         return Proxy("nginx", folder, command, values)
 
-    def relay(self, version: Version, name: str = "", machines: int = MACHINES, polling: bool = False) -> Proxy:
-        """name: if it is not the version's. polling: all Tentacles but the last one poll the relay."""
+    def relay(
+        self, version: Version, name: str = "", machines: int = MACHINES, polling: bool = False, nodes: Sequence[str] = ()
+    ) -> Proxy:
+        """name: if it is not the version's. polling: all Tentacles but the last one poll the relay; nodes: which it polls for
+        each of these, at HOST:PORT."""
         folder, values = self._folder(name or version.name)
 
         def command(filled: Values) -> Sequence[str]:
-            file = write_relay_configuration(folder, machines, polling, filled)
+            file = write_relay_configuration(folder, machines, polling, filled, nodes)
             return [*version.argv, "run", "--config", str(file)]
 
         proxy = Proxy(name or version.name, folder, command, values)
@@ -227,28 +230,34 @@ class Street:
         return proxy
 
 
-def write_relay_configuration(folder: Path, machines: int, polling: bool, values: Values) -> Path:
+def write_relay_configuration(folder: Path, machines: int, polling: bool, values: Values, nodes: Sequence[str] = ()) -> Path:
     """Writes relay.yaml, and gives the relay its identities.
 
-    folder: has relay.pem. polling: all Tentacles but the last one poll the relay.
+    folder: has relay.pem. polling, nodes: see Street.relay.
     """
     file = folder / "relay.yaml"
     back = f"back:\n  listen: 127.0.0.1:{values['back_port']}" if polling else ""
-    text = _machines(machines, polling, values)
-    file.write_text(fill((HERE / file.name).read_text(), {**values, "machines": text, "back": back}))
+    text = {
+        "machines": _machines(machines, polling, values, bool(nodes)),
+        "back": back,
+        "nodes": f"    nodes: [{', '.join(f'https://{node}' for node in nodes)}]" if nodes else "",
+    }
+    file.write_text(fill((HERE / file.name).read_text(), {**values, **text}))
     _give_identities(folder / "state", folder / "relay.pem", machines)
     return file
 
 
-def _machines(count: int, polling: bool, values: Values) -> str:
+def _machines(count: int, polling: bool, values: Values, nodes: bool) -> str:
     """Entries of so many machines, each with an address of its own."""
     entries = []
     for number in range(count):
         address = f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}:{values['target_port']}"
-        tentacle = f"poll://web{number}/" if polling and number < count - 1 else f"https://{address}"
+        polls = polling and number < count - 1
+        tentacle = f"poll://web{number}/" if polls else f"https://{address}"
+        front = ", front: polling" if polls and nodes else ""
         entries.append(
             f"  - {{name: web{number}, host: web{number}.test, tentacle: '{tentacle}',"
-            f" thumbprint: {values['tentacle_thumbprint']}}}"
+            f" thumbprint: {values['tentacle_thumbprint']}{front}}}"
         )
     return "\n".join(entries)
 

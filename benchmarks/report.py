@@ -20,6 +20,7 @@ FIGURES: Final[dict[str, dict[str, str]]] = {
     "flat": {**_EXCHANGES, "rss_mb": "RSS MB", "start_s": "start s"},
     "idle": {**_REST, "opened_per_s": "opened/s"},
     "pollers": {**_REST, "opened_per_s": "opened/s"},
+    "nodes": {**_REST, "opened_per_s": "opened/s"},
     "stress": {"uploads": "at once", "kb_each": "KB each", "mb_per_s": "MB/s"},
 }  # fmt: skip
 _WITHOUT_RATIO: Final = ("connections", "legs", "uploads", "idle_cpu", "opened_per_s", "start_s")

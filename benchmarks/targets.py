@@ -46,6 +46,8 @@ TARGETS: Final = (
     Target("idle callers: CPU, % of a core", "idle", "idle_cpu", "value", 3),
     Target("parked pollers: KB/leg", "pollers", "kb_per_leg", "value", 40),
     Target("parked pollers: CPU, % of a core", "pollers", "idle_cpu", "value", 3),
+    Target("polled nodes: KB/leg", "nodes", "kb_per_leg", "value", 40),
+    Target("polled nodes: CPU, % of a core", "nodes", "idle_cpu", "value", 3),
     Target(
         "{machines} machines: CPU per call, to that with few", "flat", "cpu_us", "ratio", 1.05, of="ours, {machines} machines"
     ),

@@ -13,6 +13,8 @@ from benchmarks.trouble import TroubleError
 _SLOW_S: Final = 4.0  # an upload to a slow Tentacle takes longer: so each connection begins one, and no second one
 _SETTLE: Final = 1.0  # seconds after which connections that were just opened are at rest
 _BASE: Final = "haproxy"
+_OPEN_S: Final = 60.0  # within which every node is polled for every machine
+NODES: Final = ("127.0.0.1", "127.0.0.2", "127.0.0.3")  # Octopus nodes
 
 
 class _Spent:
@@ -105,19 +107,29 @@ def pollers(proxy: Proxy, load: Load, plan: Plan) -> Run:
     return _at_rest("pollers", proxy, plan, plan.idle, load)
 
 
-def _at_rest(workload: str, proxy: Proxy, plan: Plan, count: int, load: Load) -> Run:
+def nodes(proxy: Proxy, load: Load, plan: Plan) -> Run:
+    """The same for connections that poll Octopus nodes, beside the parked Tentacles that they are for: one of each machine."""
+    return _at_rest("nodes", proxy, plan, plan.polled, load, plan.polled * len(NODES))
+
+
+def _at_rest(workload: str, proxy: Proxy, plan: Plan, count: int, load: Load, dialled: int = 0) -> Run:
+    """count: connections to the proxy; dialled: those that it is to open by itself then."""
     before, sockets = memory_kb(proxy.pid), descriptors(proxy.pid)
     if workload == "idle":
         held = load.idle(proxy.port, count, *load.rpc, *names(proxy.machines, proxy.machines))
     else:
         held = load.pollers(proxy.back_port, count)
     try:
+        wanted, deadline = sockets + held.opened + dialled, time.monotonic() + _OPEN_S
+        while dialled and descriptors(proxy.pid) < wanted and time.monotonic() < deadline:
+            time.sleep(_SETTLE)
         time.sleep(_SETTLE)
         grown, legs = memory_kb(proxy.pid) - before, descriptors(proxy.pid) - sockets
         spent = cpu_seconds(proxy.pid)
         time.sleep(plan.watch)
         spent = cpu_seconds(proxy.pid) - spent
         proxy.expect_alive(f"in the middle of {workload}")
+        missing = max(0, wanted - descriptors(proxy.pid)) if dialled else 0
     finally:
         still_open = held.let_go()
     figures = {
@@ -128,8 +140,8 @@ def _at_rest(workload: str, proxy: Proxy, plan: Plan, count: int, load: Load) ->
         "idle_cpu": 100 * spent / plan.watch,
         "opened_per_s": held.opened / held.seconds,
     }
-    why = held.first_error or ("connections closed while idle" if still_open < held.opened else "")
-    return Run(workload, proxy.name, 0, _BASE, figures, count - still_open, why)
+    why = "connections closed while idle" if still_open < held.opened else "nodes not polled" if missing else ""
+    return Run(workload, proxy.name, 0, _BASE, figures, count - still_open + missing, held.first_error or why)
 
 
 def stress(proxy: Proxy, load: Load, plan: Plan) -> Run:

@@ -238,6 +238,8 @@ class Polls:
 
     def check(self, now: float) -> None:
         """Looks for whoever has waited too long; to be called now and then."""
+        if not self._stands and not self._leaving:
+            return
         for front in self._all():
             front.check(now)
         self._leaving = [front for front in self._leaving if len(front)]

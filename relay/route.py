@@ -77,7 +77,7 @@ class Route:
         self._served_at: float | None = None  # the reactor's clock
         self.clock: Clock = loop.reactor
         self.machine = machine
-        self.own_back: PollingBack | None = None if machine.tentacle else PollingBack(loop.reactor, machine)
+        self.own_back: PollingBack | None = None if machine.tentacle else PollingBack(loop.reactor, loop.alarms, machine)
         """The polling Tentacle's, for calls of every Octopus; None where it listens."""
         self._polls = Polls(loop, self, house)
         self.last_failure: Failure | None = None
@@ -229,7 +229,7 @@ class Route:
                 self._retire(name, ListeningBack.retire)
         if not (self.own_back is not None and _same_pollers(before, machine) and faces.same_to_pollers(faces_before)):
             self._retire_own(PollingBack.retire)
-            self.own_back = None if machine.tentacle else PollingBack(self.clock, machine)
+            self.own_back = None if machine.tentacle else PollingBack(self.clock, self._loop.alarms, machine)
         if self.own_back is not None:
             self.own_back.machine = machine
         if not self.barred:
@@ -309,8 +309,9 @@ class Route:
 
     def check(self, now: float, identify: float) -> None:
         """Looks for whoever has waited too long, and forgets pools that are empty; to be called now and then."""
-        for front in list(self._fronts):
-            front.check(now, identify)
+        if self._fronts:  # of thousands of machines, nearly all have nothing to look at
+            for front in list(self._fronts):
+                front.check(now, identify)
         self._polls.check(now)
         if self._retired:
             self._retired = [back for back in self._retired if len(back) or back.waiting]

@@ -6,6 +6,9 @@
  *       Plays listening Tentacles: mutual TLS, MX handshake, then for each exchange recognises one of the given
  *       requests, reads the data stream after it (--upload), writes that request's reply, expects NEXT, answers PROCEED.
  *       --pause: it reads slowly, and waits so long before each 64 KiB of a stream.
+ *   hload nodes  --port P --cert PEM
+ *       Plays Octopus nodes that have no request for whoever polls them: mutual TLS, MX handshake, then a null every 30 s,
+ *       each of which has to be answered with NEXT.
  *   hload client --port P --cert PEM --conns N --seconds S [--warmup S] [--new-connection] [--pause S]
  *                --rpc REQ:RESP | --upload REQ:RESP --stream BYTES
  *       Plays Octopus on N connections at once, one exchange after another on each. A reply must equal RESP byte for
@@ -53,6 +56,8 @@
 #define CHUNK 65536                     /* bytes per SSL_read and SSL_write of a stream */
 #define TIMEOUT_S 20                    /* a peer that says nothing to the client for this long is an error */
 #define MAX_EXCHANGES 8
+#define NULL_ENVELOPE "\xe3\x63\x60\x60\xe0\xf2\x4d\x2d\x2e\x4e\x4c\x4f\x65\x60\x00\x00"     /* 16 bytes, without the last */
+#define KEEP_ALIVE_S 30                 /* between two nulls of a node */
 
 typedef struct { char *bytes; long len; } Blob;
 typedef struct { Blob request, reply; int upload; } Exchange;
@@ -88,7 +93,9 @@ void fill_in(char *into, size_t size, const char *name, int number);      /* "#"
 SSL *dial(int number, const char **why);  /* connected, handshaken, identified; or NULL, and why. number: of the connection */
 
 /* The modes. */
-_Noreturn void serve(void);
+_Noreturn void serve(void (*whom)(SSL *));         /* what is done with each connection: one of the next two */
+void be_tentacle(SSL *s);
+void be_node(SSL *s);
 int client(void);
 int idle(void);                         /* callers, or pollers where --subscription is given */
 int flood(void);

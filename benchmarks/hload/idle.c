@@ -7,8 +7,6 @@
 #define OPENERS 8                       /* threads that open the connections */
 #define TRIES 3                         /* of each: what is measured is how they rest, not how they come */
 
-static const char NULL_ENVELOPE[] = "\xe3\x63\x60\x60\xe0\xf2\x4d\x2d\x2e\x4e\x4c\x4f\x65\x60\x00\x00";   /* 16 bytes */
-
 static atomic_int next_number, retried;
 static SSL **held;
 static long nulls;
@@ -31,10 +29,13 @@ static void *open_some(void *arg) {
     return NULL;
 }
 
-static int take_null(SSL *s) {
+enum { PARKED, TURNING };                /* what the next thing to be read of a poller is: a null, or PROCEED behind its NEXT */
+
+static int take_one(SSL *s, char *state) {              /* none of them waits for another one's */
+    if (*state == TURNING) { *state = PARKED; return read_text(s, "PROCEED\r\n"); }
     char got[sizeof NULL_ENVELOPE - 1];
-    return read_all(s, got, sizeof got) || memcmp(got, NULL_ENVELOPE, sizeof got) || write_text(s, "NEXT\r\n") ||
-           read_text(s, "PROCEED\r\n") ? -1 : 0;
+    *state = TURNING;
+    return read_all(s, got, sizeof got) || memcmp(got, NULL_ENVELOPE, sizeof got) || write_text(s, "NEXT\r\n") ? -1 : 0;
 }
 
 static int told_to_end(const sigset_t *term, double within) {
@@ -43,19 +44,21 @@ static int told_to_end(const sigset_t *term, double within) {
 
 static void hold_pollers(const sigset_t *term) {        /* they take up what they are sent */
     struct pollfd *p = calloc(opt.conns, sizeof *p);
+    char *state = calloc(opt.conns, 1);
     double end = now() + opt.seconds;
     for (int i = 0; i < opt.conns; i++) p[i] = (struct pollfd){.fd = held[i] ? SSL_get_fd(held[i]) : -1, .events = POLLIN};
     while (now() < end && !told_to_end(term, 0)) {
         if (poll(p, opt.conns, 500) <= 0) continue;
         for (int i = 0; i < opt.conns; i++) {
             if (!p[i].revents) continue;
-            if (take_null(held[i])) p[i].fd = -1;       /* closed, or not a null: it counts as closed */
-            else nulls++;
+            if (take_one(held[i], &state[i])) p[i].fd = -1;      /* closed, or not what is due: it counts as closed */
+            else nulls += state[i] == PARKED;
         }
         for (int i = 0; i < opt.conns; i++)
             if (p[i].fd < 0 && held[i]) { hang_up(held[i]); held[i] = NULL; }
     }
     free(p);
+    free(state);
 }
 
 static int count_open(void) {

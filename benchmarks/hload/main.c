@@ -94,9 +94,9 @@ int main(int argc, char **argv) {
     read_options(argc, argv);
     const char *mode = optind < argc ? argv[optind] : "";
     int server = !strcmp(mode, "serve"), polls = !strcmp(mode, "pollers"), idles = !strcmp(mode, "idle");
-    int floods = !strcmp(mode, "flood");
+    int node = !strcmp(mode, "nodes"), floods = !strcmp(mode, "flood");
     if (!opt.port || !opt.cert) usage("--port and --cert are needed", "");
-    if (!opt.n_exchanges && !polls && !idles && !floods) usage("--rpc or --upload is needed", "");
+    if (!opt.n_exchanges && !polls && !idles && !node && !floods) usage("--rpc or --upload is needed", "");
     if (polls != !!opt.subscription) usage("--subscription is for pollers, and needed there", "");
     if (floods != !!opt.way) usage("--way is for flood, and needed there", "");
     if (opt.conns < 1 || opt.stride < 1 || opt.sources < 0 || opt.names < 0) usage("a number is too small", "");
@@ -105,10 +105,11 @@ int main(int argc, char **argv) {
     raise_descriptor_limit();
     signal(SIGPIPE, SIG_IGN);
     make_pattern();
-    make_context(server);
-    if (server) serve();
+    make_context(server || node);
+    if (server) serve(be_tentacle);
+    if (node) serve(be_node);
     if (idles || polls) return idle();
     if (floods) return flood();
     if (!strcmp(mode, "client")) return client();
-    usage("serve, client, idle, flood or pollers, not ", mode);
+    usage("serve, nodes, client, idle, flood or pollers, not ", mode);
 }

@@ -1,4 +1,4 @@
-/* The listening side of hload: Tentacles. A thread for each connection. */
+/* The listening side of hload: Tentacles, and Octopus nodes. A thread for each connection. */
 #include "hload.h"
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -49,7 +49,7 @@ static int read_stream(SSL *s, char *buffer) {
     return read_all(s, &again, 8) || again != length ? -1 : 0;
 }
 
-static void serve_exchanges(SSL *s) {
+void be_tentacle(SSL *s) {
     long longest = CHUNK;
     char first;
     for (int i = 0; i < opt.n_exchanges; i++)
@@ -65,11 +65,18 @@ static void serve_exchanges(SSL *s) {
     free(buffer);
 }
 
+void be_node(SSL *s) {
+    do pause_for(KEEP_ALIVE_S);
+    while (!write_all(s, NULL_ENVELOPE, sizeof NULL_ENVELOPE - 1) && !read_text(s, "NEXT\r\n") && !write_text(s, "PROCEED\r\n"));
+}
+
+static void (*be)(SSL *);
+
 static void *serve_connection(void *arg) {
     SSL *s = SSL_new(ctx);
     int fd = (int)(intptr_t)arg;
     SSL_set_fd(s, fd);
-    if (SSL_accept(s) > 0 && !read_identity(s) && !write_text(s, "MX-SERVER 1.0\r\n\r\n")) serve_exchanges(s);
+    if (SSL_accept(s) > 0 && !read_identity(s) && !write_text(s, "MX-SERVER 1.0\r\n\r\n")) be(s);
     SSL_free(s);
     close(fd);
     return NULL;
@@ -81,7 +88,8 @@ static int from_here(int fd) {          /* it may listen on every address, and y
     return !getsockname(fd, (struct sockaddr *)&at, &size) && ntohl(at.sin_addr.s_addr) >> 24 == 127;
 }
 
-_Noreturn void serve(void) {
+_Noreturn void serve(void (*whom)(SSL *)) {
+    be = whom;
     int listener = socket(address->ai_family, SOCK_STREAM, 0), one = 1;
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (bind(listener, address->ai_addr, address->ai_addrlen) || listen(listener, 4096)) die("bind");

@@ -5,7 +5,8 @@ Rules (wire.md 6.8, 11.3):
    more than ``limits.waiting`` at once do.
 2. One that dies while it is parked, or before the call it was taken for has heard of it, costs that call nothing.
 3. One that was taken and got no byte is parked again where it was: its Tentacle has noticed nothing.
-4. Parked ones hear a null message every 30 s, and have 60 s for NEXT, as behind a reply.
+4. Parked ones hear a null message every 30 s, and have 60 s for NEXT, as behind a reply; both may be up to half a second
+   less, for those of all machines are looked at together (alarms.py).
 5. At most ``limits.connections`` at once. Those beyond are turned away before MX-SERVER, and so is everybody once it is
    retired. One that owes NEXT for 5 s makes room for another: a Tentacle that has lost its connections comes back with new
    ones long before the old are given up.
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from certs.thumbprint import Thumbprint
+from relay.alarms import Alarms
 from relay.backs.poller import PollerConnection, State
 from relay.call import Call
 from relay.clock import Clock, Timer
@@ -69,14 +71,16 @@ class PollingLease:
 class PollingBack:
     """See above."""
 
-    def __init__(self, clock: Clock, machine: Machine) -> None:
+    def __init__(self, clock: Clock, alarms: Alarms, machine: Machine) -> None:
+        """alarms: those of all machines."""
         self._clock = clock
+        self._alarms = alarms
         self._waiting = machine.limits.waiting
         self._parked: deque[PollerConnection] = deque()  # the one that has waited longest in front
         self._turning: set[PollerConnection] = set()
         self._leases: dict[PollerConnection, PollingLease] = {}
         self._queue: deque[PollingLease] = deque()
-        self._timer: Timer | None = None
+        self._alarm: int | None = None
         self._watchers: list[Callable[[], None]] = []
         self._retired = False
         self._stopped = False
@@ -287,30 +291,29 @@ class PollingBack:
     # ---- time -------------------------------------------------------------------------------------------------------
 
     def _watch_time(self) -> None:
-        """One timer for all, armed for what is due first; most calls in between never touch it."""
-        if self._timer is None and (self._parked or self._turning):
-            now = self._clock.seconds()
-            due = [now + KEEP_ALIVE]  # so that no later one that is parked can be due before
+        """One alarm for all, set for what is due first; most calls in between never touch it."""
+        if self._alarm is None and (self._parked or self._turning):
+            due = [self._clock.seconds() + KEEP_ALIVE]  # so that no later one that is parked can be due before
             due += [connection.since + KEEP_ALIVE for connection in self._parked]
             due += [connection.since + TURN for connection in self._turning]
-            self._timer = self._clock.callLater(max(0.0, min(due) - now), self._check_time)
+            self._alarm = self._alarms.set(self, min(due))
 
     def _forget_time(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
+        if self._alarm is not None:
+            self._alarms.forget(self, self._alarm)
+            self._alarm = None
 
-    def _check_time(self) -> None:
-        self._timer = None
-        now = self._clock.seconds()
-        for connection in [connection for connection in self._parked if connection.since + KEEP_ALIVE <= now]:
-            self._parked.remove(connection)
-            self._turning.add(connection)
-            connection.keep_alive()
-        for connection in [connection for connection in self._turning if connection.since + TURN <= now]:
+    def wake(self, until: float) -> None:
+        """Null messages for those that have waited, and the end of those that owe NEXT."""
+        self._alarm = None
+        for connection in [connection for connection in self._turning if connection.since + TURN < until]:
             self._turning.discard(connection)
             connection.close(Close.RST)
             self._gone()
+        while self._parked and self._parked[0].since + KEEP_ALIVE < until:
+            connection = self._parked.popleft()
+            self._turning.add(connection)
+            connection.keep_alive()
         self._watch_time()
 
     # ---- the end ----------------------------------------------------------------------------------------------------

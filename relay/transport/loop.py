@@ -1,5 +1,7 @@
-"""What all connections of a process share: the reactor, the poller, the gate of handshakes, lookups of names, pipes."""
+"""What all connections of a process share: the reactor, the poller, alarms, the gate of handshakes, lookups of names,
+pipes."""
 
+from relay.alarms import Alarms
 from relay.clock import Reactor
 from relay.transport.gate import HandshakeGate
 from relay.transport.lookups import Lookups
@@ -17,6 +19,7 @@ class Loop:
 
     def __init__(self, reactor: Reactor, handshakes: int, source_handshakes: int | None = None) -> None:
         self.reactor = reactor
+        self.alarms = Alarms(reactor)
         self.poller = Poller(reactor)
         self.strangers = Poller(reactor, self.poller)
         self.gate = HandshakeGate(reactor, handshakes, source_handshakes or handshakes)

@@ -31,6 +31,13 @@ def test_the_relay_takes_its_configuration(tmp_path: Path, polling: bool) -> Non
     assert table.admin
 
 
+def test_the_relay_polls_nodes_for_whoever_polls_it(tmp_path: Path) -> None:
+    (tmp_path / "relay.pem").write_text("an identity")
+    table = load(write_relay_configuration(tmp_path, 3, True, values(tmp_path), ["127.0.0.1:12005", "127.0.0.2:12005"]))
+    assert [machine.polled_for for machine in table.machines] == [True, True, False]
+    assert [str(node) for node in table.octopus[0].nodes] == ["127.0.0.1:12005", "127.0.0.2:12005"]
+
+
 def test_the_relay_has_its_identities_already(tmp_path: Path) -> None:
     (tmp_path / "relay.pem").write_text("an identity")
     table = load(write_relay_configuration(tmp_path, 2, True, values(tmp_path)))

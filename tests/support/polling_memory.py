@@ -12,6 +12,7 @@ from fake_link import FakeLink
 from tables import OCTOPUS, PRODUCTION, TENTACLE, machine
 from twisted.internet.task import Clock
 
+from relay.alarms import Alarms
 from relay.backs.listening import ListeningBack
 from relay.backs.parked import ParkedBack
 from relay.backs.poller import PollerConnection
@@ -56,7 +57,7 @@ class Memory:
         self.story: list[str] = []
         self.draining = False
         self._living: list[FakeLink] = []
-        self.polling = PollingBack(self.clock, self.machine)
+        self.polling = PollingBack(self.clock, Alarms(self.clock), self.machine)
         self.pool = ListeningBack(self.loop, self.machine, cast("Any", "context"))
         self.parked = ParkedBack(
             self.clock, cast("Any", self.pool), "kiosk7", "production", self.machine.timeouts.ready, Random(1), self._failed

@@ -79,7 +79,7 @@ class PollingSite:
         self.down: list[tuple[Outcome, str]] = []
         self.inside = 0
         self.admission = admission(OCTOPUS, departed=self._departed)
-        self.polling = PollingBack(self.reactor, self.machine)
+        self.polling = PollingBack(self.reactor, self.loop.alarms, self.machine)
         self.back: Any = self.polling
         self.pool: ListeningBack | None = None
         self.fronts: list[PollingFront] = []

@@ -14,6 +14,7 @@ from wires import Held
 
 from certs.contexts import server_context
 from relay.admission import Visit
+from relay.alarms import Alarms
 from relay.backs.entrance import UNNAMED, PollingEntrance
 from relay.backs.polling import PollingBack
 from relay.fronts.door import Door
@@ -46,8 +47,10 @@ class Doorstep:
         self.refusals: list[tuple[Refusal, str, str]] = []
         self.visits: list[Visit | SentAway] = []
         pins = (identity("tentacle").thumbprint,)
-        self.kiosk = PollingBack(self.reactor, machine("kiosk7", thumbprints=pins, connections=2))
-        self.other = PollingBack(self.reactor, machine("kiosk8", thumbprints=(identity("octopus").thumbprint,)))
+        self.kiosk = PollingBack(self.reactor, Alarms(self.reactor), machine("kiosk7", thumbprints=pins, connections=2))
+        self.other = PollingBack(
+            self.reactor, Alarms(self.reactor), machine("kiosk8", thumbprints=(identity("octopus").thumbprint,))
+        )
         self.entrance = PollingEntrance(self.loop, lambda: server_context(identity("ours")), self)
         sock = listening_socket("127.0.0.1", 0)
         self.door = Door(self.loop, sock, Address("127.0.0.1", 0), "", lambda hello: self.entrance, self)

