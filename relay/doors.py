@@ -18,7 +18,7 @@ from relay.fronts.tunnel_answers import CREDENTIALS, FORBIDDEN
 from relay.fronts.tunnel_request import TunnelRequest
 from relay.outcomes import DOOR_CLOSES, RELAY_DRAINS, Refusal, SentAway
 from relay.transport.clienthello import ClientHello
-from relay.transport.listener import listening_socket
+from relay.transport.lanes import listening_sockets
 from relay.transport.loop import Loop
 from routing.addresses import Address
 from routing.decide import Denied, machine_at, machine_for
@@ -26,6 +26,9 @@ from routing.table import Machine, Table
 
 SHARED: Final = ""  # in the place of a machine's name
 BACK: Final = "back:"  # so is this, which is no name either
+LANES: Final = 32  # of a door that many machines share; each is a descriptor, and 5 KB
+OWN_LANES: Final = 8  # of a machine's own door, and
+OWN_LANES_OF_ALL: Final = 1024  # of all these doors together, unless there are more doors
 _REMEDIES: Final = {
     errno.EADDRINUSE: "Free the port, or write another one in `{key}`.",
     errno.EADDRNOTAVAIL: "This host does not have that address: write one that it has in `{key}`, or the port alone.",
@@ -64,7 +67,7 @@ class Plan:
 
     _commit: Callable[["Plan"], None]
     kept: dict[str, Door] = field(default_factory=dict)
-    opened: dict[str, tuple[Address, socket.socket]] = field(default_factory=dict)
+    opened: dict[str, tuple[Address, tuple[socket.socket, ...]]] = field(default_factory=dict)
 
     def commit(self) -> None:
         """Opens the doors, and closes all others. The routes of their machines are those in force."""
@@ -72,8 +75,9 @@ class Plan:
 
     def abandon(self) -> None:
         """Closes what was opened."""
-        for _, sock in self.opened.values():
-            sock.close()
+        for _, sockets in self.opened.values():
+            for sock in sockets:
+                sock.close()
 
 
 class Doors:
@@ -112,14 +116,17 @@ class Doors:
                 plan.kept[owner] = door
         staying = set(map(id, plan.kept.values()))
         closing = [door for door in self._doors.values() if id(door) not in staying]
-        for owner, address in wanted.items():
-            if owner not in plan.kept:
-                beside = [door.socket for door in closing if door.asked.port == address.port]
-                try:
-                    plan.opened[owner] = address, listening_socket(address.host, address.port, beside)
-                except OSError as error:
-                    plan.abandon()
-                    raise _cannot_open(owner, address, error) from error
+        new = {owner: address for owner, address in wanted.items() if owner not in plan.kept}
+        taken = sum(len(door.sockets) for owner, door in plan.kept.items() if _machine(owner))
+        lanes = _own_lanes(sum(bool(_machine(owner)) for owner in new), taken)
+        for owner, address in new.items():
+            beside = [sock for door in closing if door.asked.port == address.port for sock in door.sockets]
+            many = lanes if _machine(owner) else LANES
+            try:
+                plan.opened[owner] = address, listening_sockets(address.host, address.port, beside, many)
+            except OSError as error:
+                plan.abandon()
+                raise _cannot_open(owner, address, error) from error
         return plan
 
     def _commit(self, plan: Plan) -> None:
@@ -128,9 +135,9 @@ class Doors:
         for owner, door in plan.kept.items():
             door.lead(_machine(owner), self._guide(owner), self._connect(owner))
             self._doors[owner] = door
-        for owner, (address, sock) in plan.opened.items():
+        for owner, (address, sockets) in plan.opened.items():
             machine, guide, connect = _machine(owner), self._guide(owner), self._connect(owner)
-            self._doors[owner] = Door(self._loop, sock, address, machine, guide, self._directory, connect)
+            self._doors[owner] = Door(self._loop, sockets, address, machine, guide, self._directory, connect)
         staying = set(map(id, plan.kept.values()))
         self._closing = [door for door in self._closing if door.arrivals]
         for door in before.values():
@@ -191,6 +198,17 @@ class _ConnectGuide:
         if isinstance(machine, Denied):  # a reload has come between
             return SentAway(Refusal(machine.reason), machine.detail)
         return self._directory.routes[machine.name]
+
+
+def sockets_needed(table: Table) -> int:
+    """How many sockets listen for callers, at most, where the relay starts with this table."""
+    own = sum(machine.door is not None for machine in table.machines)
+    return own * _own_lanes(own) + LANES * sum(address is not None for address in (table.front, table.back))
+
+
+def _own_lanes(doors: int, taken: int = 0) -> int:
+    """How many each of these doors has, where so many are taken already."""
+    return max(1, min(OWN_LANES, (OWN_LANES_OF_ALL - taken) // max(1, doors)))
 
 
 def _machine(owner: str) -> str:

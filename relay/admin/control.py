@@ -91,7 +91,7 @@ class ControlPort:
                 remedy += f"; its path has more than {MAX_PATH} bytes, which works only where /proc is mounted"
             raise StartError(f"{self.path}: cannot listen: {error.strerror or error}. {remedy}.") from error
         self._clients = _Clients(self._reactor, commands, self._log)
-        self._listener = Listener(self._reactor, sock, self._accepted, self._starved)
+        self._listener = Listener(self._reactor, [sock], self._accepted, self._starved)
 
     def _accepted(self, sock: socket.socket, peer: str) -> None:
         with sock:  # the reactor takes a descriptor of its own

@@ -26,7 +26,8 @@ from relay.admin.metrics import Metrics
 from relay.admin.sender import Sender
 from relay.clock import Clock, Timer
 from relay.errors import StartError
-from relay.transport.listener import Listener, listening_socket
+from relay.transport.lanes import listening_socket
+from relay.transport.listener import Listener
 from routing.addresses import Address
 from routing.table import Table
 
@@ -94,7 +95,7 @@ class AdminPages:
                 caller.setblocking(False)
                 self._reactor.adoptStreamConnection(caller.fileno(), family, self._factory)
 
-        self._listener = Listener(self._reactor, sock, accepted, self._starved)
+        self._listener = Listener(self._reactor, [sock], accepted, self._starved)
         if not _loopback(address):
             self._log.warning("admin.listen is open to other hosts: whoever reaches it reads the metrics", address=str(address))
         self._log.info("admin pages open", address=str(address))

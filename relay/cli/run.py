@@ -21,6 +21,7 @@ from relay.cli.configuration import config_option, load_or_exit
 from relay.cli.exits import fail
 from relay.clock import keep_monotonic
 from relay.collector import collect
+from relay.doors import sockets_needed
 from relay.errors import StartError
 from relay.owners import check_owner
 from relay.program import command
@@ -29,7 +30,7 @@ from relay.service import RelayService
 from relay.transport.listener import raise_descriptor_limit
 from routing.table import Table
 
-_OTHER_DESCRIPTORS: Final = 100  # of doors, logs and the reactor itself
+_OTHER_DESCRIPTORS: Final = 100  # of logs, admin pages and the reactor itself
 
 
 LOOKUPS: Final = 64  # names that are looked up at once; a dead name holds its place until the system gives it up
@@ -110,11 +111,12 @@ def _say(reactor: Any, outputs: Outputs, event: str, **fields: str) -> None:
 def _check_descriptors(log: Log, there: int, table: Table) -> None:
     """Each caller needs one, and its connection to the Tentacle another. So does each poll, which is no caller's.
 
-    One that is passed through has a pipe in each direction, too, while that stalls.
+    One that is passed through has a pipe in each direction, too, while that stalls. And there are doors.
     """
     connections = table.relay.limits.connections
     passed = min(connections, sum(machine.limits.connections for machine in table.machines if machine.passthrough))
-    needed = 2 * (connections + sum(machine.polls for machine in table.machines)) + 4 * passed + _OTHER_DESCRIPTORS
+    calls = 2 * (connections + sum(machine.polls for machine in table.machines)) + 4 * passed
+    needed = calls + sockets_needed(table) + _OTHER_DESCRIPTORS
     if there < needed:
         log.warning(
             "too few file descriptors for relay.limits.connections",

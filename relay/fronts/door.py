@@ -1,7 +1,7 @@
 """A listening port, and the callers who came to it until their handshake begins. Each one's ClientHello says where it goes."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -79,20 +79,20 @@ class Door:
     def __init__(
         self,
         loop: Loop,
-        sock: socket.socket,
+        sockets: Sequence[socket.socket],
         asked: Address,
         machine: str,
         guide: Guide,
         house: House,
         connect: ConnectGuide | None = None,
     ) -> None:
-        """sock: listening. The door owns it from now on."""
+        """sockets: listening, the lanes of one address. The door owns them from now on."""
         self._loop = loop
         self._house = house
         self._arrivals: dict[Arrival, _Visitor] = {}  # until their handshake begins
         self._at_gate: dict[Arrival, Callable[[], None]] = {}  # those of them that wait for that
-        self._listener = Listener(loop.reactor, sock, self._accepted, house.starved, loop.strangers)
-        self.socket = sock
+        self._listener = Listener(loop.reactor, sockets, self._accepted, house.starved, loop.strangers)
+        self.sockets = sockets
         self.asked = asked
         self._porch: Porch | None = None
         self.lead(machine, guide, connect)

@@ -16,7 +16,7 @@ from certs.thumbprint import Thumbprint
 from relay.errors import StartError
 from relay.refusals import SUMMARY
 from relay.service import CHECK_EVERY
-from relay.transport.listener import listening_socket
+from relay.transport.lanes import listening_socket
 from routing.addresses import Address
 from routing.table import Machine
 

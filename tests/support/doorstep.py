@@ -20,7 +20,7 @@ from relay.halibut.lines import CLIENT_IDENTITY, PREAMBLE
 from relay.lease import Back
 from relay.outcomes import RELAY_DRAINS, Outcome, Refusal, SentAway
 from relay.route import Route
-from relay.transport.listener import listening_socket
+from relay.transport.lanes import listening_sockets
 from relay.transport.loop import Loop
 from routing.addresses import Address
 from routing.table import Octopus, RelayTimeouts
@@ -114,8 +114,8 @@ class Doorstep:
         self.house = FakeHouse(self.changes, octopus, limits)
         self.loop = Loop(self.street.reactor, handshakes)
         self.route = FakeBackRoute(self.loop, machine(octopus=(octopus,)), self.house)
-        sock = listening_socket("127.0.0.1", 0)
-        self.door = Door(self.loop, sock, DOOR, "web01", lambda hello: self.route, self.house)
+        sockets = listening_sockets("127.0.0.1", 0)
+        self.door = Door(self.loop, sockets, DOOR, "web01", lambda hello: self.route, self.house)
         self.address = self.door.address
 
     @property

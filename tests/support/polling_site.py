@@ -33,7 +33,7 @@ from relay.peers.services import Service
 from relay.peers.tentacle import Tentacle
 from relay.peers.times import Times
 from relay.route import Route
-from relay.transport.listener import listening_socket
+from relay.transport.lanes import listening_sockets
 from relay.transport.loop import Loop
 from relay.transport.proxy import Proxy
 from routing.addresses import Address
@@ -88,8 +88,8 @@ class PollingSite:
         self._doors: list[Any] = []
         self._routes: list[Route] = []
         entrance = self._entrance = PollingEntrance(self.loop, lambda: server_context(identity("as octopus")), self)
-        sock = listening_socket("127.0.0.1", 0)
-        self.polling_door = Door(self.loop, sock, DOOR, "", lambda hello: entrance, self)
+        sockets = listening_sockets("127.0.0.1", 0)
+        self.polling_door = Door(self.loop, sockets, DOOR, "", lambda hello: entrance, self)
 
     # ---- the House of every door, route and front -------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class PollingSite:
     def dialling_octopus(self) -> Any:
         """Calls to the machine by the relay's door."""
         route = _SiteRoute(self.loop, self.machine, self)
-        door = Door(self.loop, listening_socket("127.0.0.1", 0), DOOR, "kiosk7", lambda hello: route, self)
+        door = Door(self.loop, listening_sockets("127.0.0.1", 0), DOOR, "kiosk7", lambda hello: route, self)
         self._routes.append(route)
         self._doors.append(door)
         return self.octopus().machine("127.0.0.1", door.address[1], str(identity("as tentacle").thumbprint))

@@ -21,7 +21,7 @@ from relay.fronts.door import Door
 from relay.halibut.lines import CLIENT_IDENTITY, PREAMBLE, SERVER_IDENTITY
 from relay.outcomes import Refusal, SentAway
 from relay.page import PAGE
-from relay.transport.listener import listening_socket
+from relay.transport.lanes import listening_sockets
 from relay.transport.loop import Loop
 from routing.addresses import Address
 from routing.table import Machine, RelayLimits, RelayTimeouts
@@ -52,8 +52,8 @@ class Doorstep:
             self.reactor, Alarms(self.reactor), machine("kiosk8", thumbprints=(identity("octopus").thumbprint,))
         )
         self.entrance = PollingEntrance(self.loop, lambda: server_context(identity("ours")), self)
-        sock = listening_socket("127.0.0.1", 0)
-        self.door = Door(self.loop, sock, Address("127.0.0.1", 0), "", lambda hello: self.entrance, self)
+        sockets = listening_sockets("127.0.0.1", 0)
+        self.door = Door(self.loop, sockets, Address("127.0.0.1", 0), "", lambda hello: self.entrance, self)
 
     @property
     def inside(self) -> int:

@@ -16,7 +16,8 @@ from certs.contexts import client_context
 from relay.transport.clienthello import read_client_hello
 from relay.transport.dialler import Dial, TcpDial, is_address
 from relay.transport.errors import DialError, HandshakeError, PeerClosedError
-from relay.transport.listener import Listener, listening_socket
+from relay.transport.lanes import listening_socket
+from relay.transport.listener import Listener
 
 SECONDS = 20.0
 NAME = "web01.internal"
@@ -99,7 +100,7 @@ class Net:
 @pytest_twisted.async_yield_fixture
 async def net(wires: Wires) -> AsyncIterator[Net]:
     made = Net(wires)
-    listener = Listener(wires.clocked, listening_socket("127.0.0.1", 0), made.accept, lambda error: None)
+    listener = Listener(wires.clocked, [listening_socket("127.0.0.1", 0)], made.accept, lambda error: None)
     made.port = listener.address[1]
     yield made
     listener.stop()

@@ -1,5 +1,4 @@
 import errno
-import os
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -10,28 +9,23 @@ from changes import Changes, turns
 from clocked_reactor import ClockedReactor
 from descriptors import no_descriptor_free
 
-from relay.transport.listener import (
-    ACCEPTS_PER_TURN,
-    PAUSE,
-    Listener,
-    address_text,
-    listening_socket,
-    raise_descriptor_limit,
-)
+from relay.transport.lanes import listening_sockets
+from relay.transport.listener import ACCEPTS_PER_TURN, PAUSE, Listener, address_text, raise_descriptor_limit
 from relay.transport.poller import Poller
 
 
 class Door:
     """A listener, and all that is heard of it. callers: our own sockets, which connected to it."""
 
-    def __init__(self, host: str = "127.0.0.1", poller: Poller | None = None) -> None:
+    def __init__(self, host: str = "127.0.0.1", poller: Poller | None = None, lanes: int = 1) -> None:
         self.changes = Changes()
         self.reactor = ClockedReactor()
         self.accepted: list[tuple[socket.socket, str]] = []
         self.starved: list[OSError] = []
         self.on_accepted: Callable[[], None] = lambda: None
         self.callers: list[socket.socket] = []
-        self.listener = Listener(self.reactor, listening_socket(host, 0), self._accepted, self._starved, poller)
+        self.sockets = listening_sockets(host, 0, lanes=lanes)
+        self.listener = Listener(self.reactor, self.sockets, self._accepted, self._starved, poller)
 
     def _accepted(self, sock: socket.socket, peer: str) -> None:
         self.accepted.append((sock, peer))
@@ -42,8 +36,8 @@ class Door:
         self.starved.append(error)
         self.changes.changed()
 
-    def call(self, host: str = "127.0.0.1") -> socket.socket:
-        caller = socket.create_connection((host, self.listener.address[1]))
+    def call(self, host: str = "127.0.0.1", source: str = "") -> socket.socket:
+        caller = socket.create_connection((host, self.listener.address[1]), 5, (source, 0) if source else None)
         self.callers.append(caller)
         return caller
 
@@ -74,9 +68,9 @@ async def test_callers_are_accepted_with_their_address(door: Door) -> None:
 async def test_one_turn_accepts_so_many_and_no_more(door: Door) -> None:
     for _ in range(ACCEPTS_PER_TURN + 3):
         door.call()
-    door.listener.doRead()
+    door.listener.accept_from(door.sockets[0])
     assert len(door.accepted) == ACCEPTS_PER_TURN
-    door.listener.doRead()
+    door.listener.accept_from(door.sockets[0])
     assert len(door.accepted) == ACCEPTS_PER_TURN + 3
 
 
@@ -95,7 +89,7 @@ async def test_those_who_are_known_have_their_turn_between_two_callers(nothing_l
     try:
         for _ in range(3):
             door.call()
-        door.listener.doRead()
+        door.listener.accept_from(door.sockets[0])
         assert turns_had == [1, 2, 3]
     finally:
         door.close()
@@ -121,21 +115,88 @@ async def test_without_descriptors_it_pauses_says_so_and_recovers(door: Door) ->
 @pytest_twisted.ensureDeferred
 async def test_a_caller_that_has_gone_before_it_was_accepted_stops_no_other(door: Door) -> None:
     errors = [ConnectionAbortedError(errno.ECONNABORTED, "gone")]
-    accept = door.listener._socket.accept
+    [sock] = door.sockets
 
     class Listening:
-        def __getattr__(self, name: str) -> object:
-            return getattr(sock, name)
-
         def accept(self) -> object:
             if errors:
                 raise errors.pop()
-            return accept()
+            return sock.accept()
 
-    sock, door.listener._socket = door.listener._socket, Listening()
     door.call()
-    await door.changes.until(lambda: door.accepted)
+    door.listener.accept_from(Listening())  # type: ignore[arg-type]
+    assert len(door.accepted) == 1
     assert door.starved == []
+
+
+class Several:
+    """A door with lanes, two sources that do not share one, and nobody who looks for callers: turns are asked for."""
+
+    def __init__(self) -> None:
+        self.door = Door(lanes=8)
+        self.door.listener._look_away()
+        self.flood, self.other = self._apart()
+
+    def _apart(self) -> tuple[str, str]:
+        first = "127.0.1.1"
+        lane = self._lane(first)
+        return first, next(source for number in range(2, 99) if self._lane(source := f"127.0.1.{number}") != lane)
+
+    def _lane(self, source: str) -> int:
+        self.door.call(source=source)
+        [lane] = [number for number in range(8) if self.turn(number)]
+        return lane
+
+    def turn(self, number: int) -> list[str]:
+        """Who is accepted in a lane's turn."""
+        before = len(self.door.accepted)
+        self.door.listener.accept_from(self.door.sockets[number])
+        return [peer.rpartition(":")[0] for _, peer in self.door.accepted[before:]]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_newcomer_does_not_stand_behind_the_flood_of_another_source(nothing_left: None) -> None:
+    several = Several()
+    try:
+        for _ in range(3 * ACCEPTS_PER_TURN):
+            several.door.call(source=several.flood)
+        several.door.call(source=several.other)
+        each = [peers for number in range(8) if (peers := several.turn(number))]
+        assert sorted(each, key=len) == [[several.other], [several.flood] * ACCEPTS_PER_TURN]
+    finally:
+        several.door.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_descriptors_all_lanes_pause_together_once(nothing_left: None) -> None:
+    door = Door(lanes=8)
+    try:
+        for number in range(1, 33):
+            door.call(source=f"127.0.1.{number}")
+        with no_descriptor_free():
+            await door.changes.until(lambda: door.starved)
+            await turns()
+            assert len(door.starved) == 1
+            for sock in door.sockets:  # one that was ready at the same time
+                door.listener.accept_from(sock)
+            assert len(door.starved) == 1
+        assert door.accepted == []
+        door.reactor.advance(PAUSE)
+        await door.changes.until(lambda: len(door.accepted) == 32)
+    finally:
+        door.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopping_closes_every_lane(nothing_left: None) -> None:
+    door = Door(lanes=8)
+    port = door.listener.address[1]
+    door.listener.stop()
+    for number in range(1, 33):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), 5, (f"127.0.1.{number}", 0))
+    assert {sock.fileno() for sock in door.sockets} == {-1}
+    door.close()
 
 
 @pytest.mark.parametrize("paused", [False, True])
@@ -177,56 +238,6 @@ async def test_every_address_of_both_families(nothing_left: None) -> None:
             assert door.accepted[1][1].startswith("[::1]:")
     finally:
         door.close()
-
-
-def test_every_address_where_there_is_only_one_family(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
-    with listening_socket("", 0) as sock:
-        assert sock.getsockname()[0] == "0.0.0.0"
-
-
-@pytest.mark.parametrize(("host", "only_ipv6"), [("::", 1), ("::1", 1), ("", 0)])
-def test_an_address_of_ipv6_takes_no_callers_of_ipv4_unless_every_one_was_asked_for(host: str, only_ipv6: int) -> None:
-    with listening_socket(host, 0) as sock:
-        assert sock.family == socket.AF_INET6
-        assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == only_ipv6
-
-
-def test_a_port_in_use() -> None:
-    with listening_socket("127.0.0.1", 0) as sock:
-        before = len(os.listdir("/proc/self/fd"))
-        with pytest.raises(OSError, match="in use"):
-            listening_socket("127.0.0.1", sock.getsockname()[1])
-        assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_a_port_can_be_taken_again_at_once() -> None:
-    with listening_socket("127.0.0.1", 0) as sock:
-        port = sock.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)):
-            accepted, _ = sock.accept()
-            accepted.close()  # ours is the first close: it stays in TIME_WAIT
-    listening_socket("127.0.0.1", port).close()
-
-
-def test_an_address_that_is_not_this_hosts() -> None:
-    with pytest.raises(OSError, match="assign"):
-        listening_socket("192.0.2.1", 0)
-
-
-@pytest.mark.parametrize(("host", "other"), [("", "127.0.0.1"), ("127.0.0.1", ""), ("0.0.0.0", "")])
-def test_an_address_that_overlaps_with_one_of_our_own(host: str, other: str) -> None:
-    """It is opened beside it where that is asked for, and the port is taken for everybody else, before and after."""
-    with listening_socket(host, 0) as ours:
-        port = ours.getsockname()[1]
-        with pytest.raises(OSError, match="in use"):
-            listening_socket(other, port)
-        with listening_socket(other, port, [ours]) as beside:
-            assert [sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for sock in (ours, beside)] == [0, 0]
-            with pytest.raises(OSError, match="in use"):
-                listening_socket(other, port)
-            ours.close()
-            socket.create_connection(("127.0.0.1", port), 5).close()
 
 
 @pytest.mark.parametrize(
