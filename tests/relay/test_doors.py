@@ -8,11 +8,12 @@ from changes import turns
 from identities import identity
 from service_site import OCTOPUS, Service
 from street import Street
-from tables import machine
+from tables import machine, table
 from tls_peer import FIN, RST, TlsPeer, client_side
 from wires import Held
 
 from certs.thumbprint import Thumbprint
+from relay.doors import LANES, OWN_LANES, OWN_LANES_OF_ALL, sockets_needed
 from relay.errors import StartError
 from relay.refusals import SUMMARY
 from relay.service import CHECK_EVERY
@@ -248,6 +249,37 @@ async def test_an_address_that_overlaps_with_the_old_one_is_opened_first(
     assert await corner.calls(None, ("127.0.0.1", port)) == "web01"
     with pytest.raises(OSError, match="Address already in use"):  # no other relay can have it as well
         listening_socket(other, port).close()
+
+
+def test_doors_of_many_machines_have_fewer_queues_each(tmp_path: Path) -> None:
+    def needed(machines: int, **doors: Address) -> int:
+        return sockets_needed(table(tmp_path, *(machine(f"web{number}") for number in range(machines)), **doors))
+
+    assert needed(0) == 0
+    assert needed(1) == OWN_LANES
+    assert needed(OWN_LANES_OF_ALL // OWN_LANES) == OWN_LANES_OF_ALL
+    for machines in (200, 400, 600, 900):
+        assert machines <= needed(machines) <= OWN_LANES_OF_ALL
+    assert needed(10_000) == 10_000
+    assert needed(1, front=FRONT) == OWN_LANES + LANES
+    assert needed(1, front=FRONT, back=FRONT) == OWN_LANES + 2 * LANES
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_table_needs_is_what_is_open(tmp_path: Path, made: list[Corner]) -> None:
+    """Also where a reload brings more machines than have room: their doors have one queue, and the others keep theirs."""
+    few = [hosted(f"web{number}", f"web{number}.relay.corp", FRONT) for number in range(OWN_LANES_OF_ALL // OWN_LANES)]
+    before = Held.now().descriptors
+    corner = Corner(tmp_path, *few)
+    made.append(corner)
+    needed = sockets_needed(corner.service.table)
+    assert needed <= Held.now().descriptors - before < needed + 20
+    more = [hosted(f"more{number}", f"more{number}.relay.corp", FRONT) for number in range(10)]
+    before = Held.now().descriptors
+    corner.relay.reload(*few, *more, front=FRONT)
+    assert Held.now().descriptors - before == len(more)
+    assert len(corner.service.doors) == len(few) + len(more)
+    assert await corner.calls(None, corner.service.doors["more9"]) == "more9"
 
 
 @pytest_twisted.ensureDeferred
