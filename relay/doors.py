@@ -26,8 +26,8 @@ from routing.table import Machine, Table
 
 SHARED: Final = ""  # in the place of a machine's name
 BACK: Final = "back:"  # so is this, which is no name either
-LANES: Final = 32  # of a door that many machines share; each is a descriptor, and 5 KB
-OWN_LANES: Final = 8  # of a machine's own door, and
+LANES: Final = 32  # of a door that many machines share; each is a descriptor, and 4 KB
+OWN_LANES: Final = 16  # of a machine's own door, and
 OWN_LANES_OF_ALL: Final = 1024  # of all these doors together, unless there are more doors
 _REMEDIES: Final = {
     errno.EADDRINUSE: "Free the port, or write another one in `{key}`.",

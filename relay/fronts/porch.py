@@ -25,7 +25,8 @@ from relay.transport.poller import CLOSED, READ
 
 TURNED_AWAY: Final = 64  # callers that may be heard out at once, though the relay has no place for them
 AWAY_WITHIN: Final = 2.0  # seconds for the header of one who cannot be let in
-AGAIN: Final = 0.05  # seconds until another look at a header that is not whole: one sent byte by byte costs no look at each
+AGAIN: Final = 0.05  # seconds until another look at a header that is not whole: one sent byte by byte costs no look at each,
+LONGEST_AGAIN: Final = 0.4  # and fewer and fewer, for the pause doubles up to this
 LINGER: Final = 2.0  # seconds for a caller to take its answer, and to close
 _LINGER_BYTES: Final = 256 * 1024  # bytes that it may go on sending meanwhile
 _CHUNK: Final = 16 * 1024
@@ -96,6 +97,7 @@ class Greeting:
         self._source = source
         self._due = reactor.seconds() + seconds
         self._again: Timer | None = None  # until then nothing is read
+        self._pause = AGAIN
         self._poller.ask(self._fileno, self, READ, source)
         self._timer = reactor.callLater(seconds, self._late)
 
@@ -184,7 +186,8 @@ class Greeting:
             self._judge(self._header.request)
         else:
             self._poller.ask(self._fileno, self, CLOSED, self._source)
-            self._again = self._reactor.callLater(AGAIN, self._look_again)
+            self._again = self._reactor.callLater(self._pause, self._look_again)
+            self._pause = min(2 * self._pause, LONGEST_AGAIN)
 
     def _look_again(self) -> None:
         if self._again and self._again.active():

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from relay.clock import Reactor, Timer
 from relay.transport.poller import READ, Poller
 
-ACCEPTS_PER_TURN: Final = 4  # of a lane
+ACCEPTS_PER_TURN: Final = 8  # of all lanes together, but one of each at least: whoever was accepted before waits for them
 PAUSE: Final = 0.2  # seconds without accepting, where no descriptor was free
 _NO_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _log = Logger()
@@ -38,6 +38,7 @@ class Listener:
         self._reactor = reactor
         self._poller = poller
         self._lanes = [_Lane(self, sock) for sock in sockets]
+        self._per_lane = max(1, ACCEPTS_PER_TURN // len(sockets))
         self._accepted = accepted
         self._starved = starved
         self._timer: Timer | None = None
@@ -62,7 +63,7 @@ class Listener:
 
     def accept_from(self, sock: socket.socket) -> None:
         """A lane's turn. sock: of this lane."""
-        for _ in range(ACCEPTS_PER_TURN):
+        for _ in range(self._per_lane):
             if self._stopped or self._timer:
                 return
             try:

@@ -18,7 +18,7 @@ from tls_peer import FIN, RST
 from twisted.internet.defer import Deferred
 from wires import Held
 
-from relay.fronts.porch import AGAIN, AWAY_WITHIN, LINGER, TURNED_AWAY
+from relay.fronts.porch import AGAIN, AWAY_WITHIN, LINGER, LONGEST_AGAIN, TURNED_AWAY
 from relay.fronts.tunnel_answers import CREDENTIALS, ESTABLISHED, FORBIDDEN, HALF, LATE, NO_HTTP, NO_TUNNEL, PAGE, UNAVAILABLE
 from relay.page import PAGE as MACHINE_PAGE
 from relay.peers.errors import ConnectingError, ProxyError
@@ -118,7 +118,7 @@ async def test_a_header_that_comes_byte_by_byte(corner: ConnectCorner) -> None:
         assert visitor.look() == b""
         await visitor.says(header[index : index + 1])
         await turns(2)
-        await corner.advance(AGAIN)
+        await corner.advance(LONGEST_AGAIN)
     assert await visitor.answered() == ESTABLISHED
 
 
@@ -128,6 +128,22 @@ async def test_a_header_that_is_not_whole_is_left_alone_for_a_moment(corner: Con
     visitor = await corner.visitor(asking()[:-1])
     await turns()
     await visitor.says(b"\n")
+    await turns(20)
+    assert visitor.look() == b""
+    await corner.advance(AGAIN)
+    assert await visitor.answered() == ESTABLISHED
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_header_that_comes_byte_by_byte_is_looked_at_less_and_less(corner: ConnectCorner) -> None:
+    visitor = await corner.visitor(asking()[:-4])
+    for missing, pause in ((b"\r", AGAIN), (b"\n", 2 * AGAIN), (b"\r", 4 * AGAIN)):
+        await turns()
+        await visitor.says(missing)
+        await corner.advance(pause)
+    await turns()
+    await visitor.says(b"\n")
+    await corner.advance(LONGEST_AGAIN - AGAIN)
     await turns(20)
     assert visitor.look() == b""
     await corner.advance(AGAIN)

@@ -1,6 +1,8 @@
 import errno
+import json
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -80,6 +82,38 @@ def test_lanes_of_every_kind_of_address(host: str, dialled: str) -> None:
         assert len(opened.sockets) == MANY
         for source in sources:
             assert len({opened.lane(source) for _ in range(8)}) == 1
+
+
+_NETWORKS = """
+import socket, subprocess
+from relay.transport.lanes import listening_sockets
+sources = [[f"2001:db8:{network}::{host}" for host in ("1", "99:2", "ffff:0:0:3")] for network in range(1, 33)]
+for source in sum(sources, []):
+    subprocess.run(["ip", "addr", "add", f"{source}/128", "dev", "lo", "nodad"], check=True)
+sockets = listening_sockets("", 0, lanes=8)
+port, seen = sockets[0].getsockname()[1], []
+for network in sources:
+    callers = [socket.create_connection((sources[0][0], port), 5, (source, 0)) for source in network]
+    seen.append([])
+    for number, sock in enumerate(sockets):
+        while True:
+            try:
+                sock.accept()[0].close()
+            except BlockingIOError:
+                break
+            seen[-1].append(number)
+print(seen)
+"""
+
+
+def test_of_ipv6_a_whole_network_is_one_source() -> None:
+    within = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*within, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not make a network of its own")
+    output = subprocess.run([*within, sys.executable, "-c", _NETWORKS], capture_output=True, text=True, check=True).stdout
+    seen = json.loads(output)
+    assert all(len(lanes) == 3 and len(set(lanes)) == 1 for lanes in seen)
+    assert len({lanes[0] for lanes in seen}) > MANY // 2
 
 
 def test_another_start_has_other_lanes() -> None:
