@@ -26,9 +26,9 @@ from routing.table import Machine, Table
 
 SHARED: Final = ""  # in the place of a machine's name
 BACK: Final = "back:"  # so is this, which is no name either
-LANES: Final = 32  # of a door that many machines share; each is a descriptor, and 4 KB
+LANES: Final = 64  # of a door that many machines share; each is a descriptor, and 4 KB
 OWN_LANES: Final = 16  # of a machine's own door, and
-OWN_LANES_OF_ALL: Final = 1024  # of all these doors together, unless there are more doors
+OWN_LANES_OF_ALL: Final = 1024  # of all these doors together, unless there are more doors, or were fewer before a reload
 _REMEDIES: Final = {
     errno.EADDRINUSE: "Free the port, or write another one in `{key}`.",
     errno.EADDRNOTAVAIL: "This host does not have that address: write one that it has in `{key}`, or the port alone.",
@@ -117,13 +117,12 @@ class Doors:
         staying = set(map(id, plan.kept.values()))
         closing = [door for door in self._doors.values() if id(door) not in staying]
         new = {owner: address for owner, address in wanted.items() if owner not in plan.kept}
-        taken = sum(len(door.sockets) for owner, door in plan.kept.items() if _machine(owner))
-        lanes = _own_lanes(sum(bool(_machine(owner)) for owner in new), taken)
+        own_lanes = _own_lanes(table)
         for owner, address in new.items():
             beside = [sock for door in closing if door.asked.port == address.port for sock in door.sockets]
-            many = lanes if _machine(owner) else LANES
+            lanes = own_lanes if _machine(owner) else LANES
             try:
-                plan.opened[owner] = address, listening_sockets(address.host, address.port, beside, many)
+                plan.opened[owner] = address, listening_sockets(address.host, address.port, beside, lanes)
             except OSError as error:
                 plan.abandon()
                 raise _cannot_open(owner, address, error) from error
@@ -203,12 +202,13 @@ class _ConnectGuide:
 def sockets_needed(table: Table) -> int:
     """How many sockets listen for callers, at most, where the relay starts with this table."""
     own = sum(machine.door is not None for machine in table.machines)
-    return own * _own_lanes(own) + LANES * sum(address is not None for address in (table.front, table.back))
+    return own * _own_lanes(table) + LANES * sum(address is not None for address in (table.front, table.back))
 
 
-def _own_lanes(doors: int, taken: int = 0) -> int:
-    """How many each of these doors has, where so many are taken already."""
-    return max(1, min(OWN_LANES, (OWN_LANES_OF_ALL - taken) // max(1, doors)))
+def _own_lanes(table: Table) -> int:
+    """How many a machine's own door has."""
+    doors = sum(machine.door is not None for machine in table.machines)
+    return max(1, min(OWN_LANES, OWN_LANES_OF_ALL // max(1, doors)))
 
 
 def _machine(owner: str) -> str:

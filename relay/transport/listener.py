@@ -39,6 +39,8 @@ class Listener:
         self._poller = poller
         self._lanes = [_Lane(self, sock) for sock in sockets]
         self._per_lane = max(1, ACCEPTS_PER_TURN // len(sockets))
+        # Many sources, in all lanes, may not take all turns either.
+        self._sharing = f"door {self.address[1]}" if len(sockets) > 1 else ""
         self._accepted = accepted
         self._starved = starved
         self._timer: Timer | None = None
@@ -87,7 +89,7 @@ class Listener:
     def _look(self) -> None:
         for lane in self._lanes:
             if self._poller is not None:
-                self._poller.ask(lane.descriptor, lane, READ)
+                self._poller.ask(lane.descriptor, lane, READ, self._sharing)
             else:
                 self._reactor.addReader(lane)
 

@@ -11,7 +11,7 @@ from descriptors import no_descriptor_free
 
 from relay.transport.lanes import listening_sockets
 from relay.transport.listener import ACCEPTS_PER_TURN, PAUSE, Listener, address_text, raise_descriptor_limit
-from relay.transport.poller import Poller
+from relay.transport.poller import STRANGERS, Poller
 
 
 class Door:
@@ -165,6 +165,26 @@ async def test_a_newcomer_does_not_stand_behind_the_flood_of_another_source(noth
         assert sorted(each) == [[several.flood], [several.other]]
     finally:
         several.door.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_newcomers_of_many_sources_leave_turns_to_those_who_are_in(nothing_left: None) -> None:
+    known = Poller(ClockedReactor())
+    strangers = Poller(ClockedReactor(), known)
+    door = Door(poller=strangers, lanes=32)
+    try:
+        for number in range(1, 65):
+            door.call(source=f"127.0.1.{number}")
+        strangers.doRead()
+        assert len(door.accepted) == STRANGERS
+        while len(door.accepted) < 64:
+            before = len(door.accepted)
+            strangers.doRead()
+            assert len(door.accepted) > before
+    finally:
+        door.close()
+        strangers.stop()
+        known.stop()
 
 
 @pytest_twisted.ensureDeferred
