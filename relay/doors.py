@@ -19,6 +19,7 @@ from relay.fronts.tunnel_request import TunnelRequest
 from relay.outcomes import DOOR_CLOSES, RELAY_DRAINS, Refusal, SentAway
 from relay.transport.clienthello import ClientHello
 from relay.transport.lanes import listening_sockets
+from relay.transport.listener import descriptor_limit
 from relay.transport.loop import Loop
 from routing.addresses import Address
 from routing.decide import Denied, machine_at, machine_for
@@ -117,10 +118,10 @@ class Doors:
         staying = set(map(id, plan.kept.values()))
         closing = [door for door in self._doors.values() if id(door) not in staying]
         new = {owner: address for owner, address in wanted.items() if owner not in plan.kept}
-        own_lanes = _own_lanes(table)
+        of_shared, of_own = _lanes(table)
         for owner, address in new.items():
             beside = [sock for door in closing if door.asked.port == address.port for sock in door.sockets]
-            lanes = own_lanes if _machine(owner) else LANES
+            lanes = of_own if _machine(owner) else of_shared
             try:
                 plan.opened[owner] = address, listening_sockets(address.host, address.port, beside, lanes)
             except OSError as error:
@@ -200,15 +201,20 @@ class _ConnectGuide:
 
 
 def sockets_needed(table: Table) -> int:
-    """How many sockets listen for callers, at most, where the relay starts with this table."""
-    own = sum(machine.door is not None for machine in table.machines)
-    return own * _own_lanes(table) + LANES * sum(address is not None for address in (table.front, table.back))
+    """How many sockets listen for callers where the relay starts with this table."""
+    shared, own = _lanes(table)
+    return shared * sum(address is not None for address in (table.front, table.back)) + own * _own_doors(table)
 
 
-def _own_lanes(table: Table) -> int:
-    """How many a machine's own door has."""
-    doors = sum(machine.door is not None for machine in table.machines)
-    return max(1, min(OWN_LANES, OWN_LANES_OF_ALL // max(1, doors)))
+def _lanes(table: Table) -> tuple[int, int]:
+    """Those of a shared door, and of a machine's own: the more doors, and the fewer descriptors, the fewer."""
+    there = descriptor_limit()
+    of_own = min(OWN_LANES_OF_ALL, there // 16) // max(1, _own_doors(table))
+    return max(1, min(LANES, there // 64)), max(1, min(OWN_LANES, of_own))
+
+
+def _own_doors(table: Table) -> int:
+    return sum(machine.door is not None for machine in table.machines)
 
 
 def _machine(owner: str) -> str:

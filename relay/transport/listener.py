@@ -3,6 +3,7 @@
 import errno
 import resource
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -151,6 +152,12 @@ def address_text(address: tuple[str | int, ...] | str) -> str:
         return address
     host = str(address[0]).removeprefix("::ffff:") if "." in str(address[0]) else str(address[0])
     return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+
+
+def descriptor_limit() -> int:
+    """How many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else sys.maxsize
 
 
 def raise_descriptor_limit() -> int:

@@ -1,5 +1,5 @@
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from tls_peer import FIN, RST, TlsPeer, client_side
 from wires import Held
 
 from certs.thumbprint import Thumbprint
+from relay import doors
 from relay.doors import LANES, OWN_LANES, OWN_LANES_OF_ALL, sockets_needed
 from relay.errors import StartError
 from relay.refusals import SUMMARY
@@ -251,10 +252,17 @@ async def test_an_address_that_overlaps_with_the_old_one_is_opened_first(
         listening_socket(other, port).close()
 
 
-def test_doors_of_many_machines_have_fewer_queues_each(tmp_path: Path) -> None:
+@pytest.fixture
+def descriptors(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """How many the process may have."""
+    return lambda limit: monkeypatch.setattr(doors, "descriptor_limit", lambda: limit)
+
+
+def test_doors_of_many_machines_have_fewer_queues_each(tmp_path: Path, descriptors: Callable[[int], None]) -> None:
     def needed(machines: int, **doors: Address) -> int:
         return sockets_needed(table(tmp_path, *(machine(f"web{number}") for number in range(machines)), **doors))
 
+    descriptors(16 * OWN_LANES_OF_ALL)
     assert needed(0) == 0
     assert needed(1) == OWN_LANES
     assert needed(OWN_LANES_OF_ALL // OWN_LANES) == OWN_LANES_OF_ALL
@@ -263,23 +271,30 @@ def test_doors_of_many_machines_have_fewer_queues_each(tmp_path: Path) -> None:
     assert needed(10_000) == 10_000
     assert needed(1, front=FRONT) == OWN_LANES + LANES
     assert needed(1, front=FRONT, back=FRONT) == OWN_LANES + 2 * LANES
+    descriptors(1024)
+    assert needed(1, front=FRONT) == OWN_LANES + 16
+    assert needed(64) == 64
+    assert needed(900) == 900
+    descriptors(40)
+    assert needed(2, front=FRONT, back=FRONT) == 4
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_a_table_needs_is_what_is_open(tmp_path: Path, made: list[Corner]) -> None:
+async def test_what_a_table_needs_is_what_is_open(tmp_path: Path, made: list[Corner], monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a reload brings more machines: their doors have as many as all would have, and the others keep theirs."""
-    few = [hosted(f"web{number}", f"web{number}.relay.corp", FRONT) for number in range(OWN_LANES_OF_ALL // OWN_LANES)]
+    monkeypatch.setattr(doors, "OWN_LANES_OF_ALL", 64)
+    few = [hosted(f"web{number}", f"web{number}.relay.corp", FRONT) for number in range(4)]
     before = Held.now().descriptors
     corner = Corner(tmp_path, *few)
     made.append(corner)
     needed = sockets_needed(corner.service.table)
     assert needed <= Held.now().descriptors - before < needed + 20
-    more = [hosted(f"more{number}", f"more{number}.relay.corp", FRONT) for number in range(10)]
+    more = [hosted(f"more{number}", f"more{number}.relay.corp", FRONT) for number in range(4)]
     before = Held.now().descriptors
     corner.relay.reload(*few, *more, front=FRONT)
-    assert Held.now().descriptors - before == len(more) * (OWN_LANES_OF_ALL // (len(few) + len(more)))
+    assert Held.now().descriptors - before == len(more) * 64 // 8
     assert len(corner.service.doors) == len(few) + len(more)
-    assert await corner.calls(None, corner.service.doors["more9"]) == "more9"
+    assert await corner.calls(None, corner.service.doors["more3"]) == "more3"
 
 
 @pytest_twisted.ensureDeferred

@@ -217,9 +217,9 @@ def test_a_log_that_nobody_reads_does_not_stop_calls(tmp_path: Path) -> None:
 # ---- what it lives on ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("connections", "passed", "needed"), [(42, 0, 200), (43, 0, 202), (42, 1, 256)])
+@pytest.mark.parametrize(("connections", "passed", "needed"), [(44, 0, 200), (45, 0, 202), (44, 1, 240)])
 def test_too_few_descriptors_are_told(tmp_path: Path, connections: int, passed: int, needed: int) -> None:
-    """passed: machines that are passed through, each with 10 connections. Each machine's door has 16."""
+    """passed: machines that are passed through, each with 10 connections. The doors of machines have 12 together."""
     limits = {"limits": {"connections": connections}}
     with site(tmp_path, provisioned=False, relay=limits, passed=passed, descriptors=200) as made:
         lines = [line for line in made.relay.log.found if line["event"].startswith("too few file descriptors")]
