@@ -8,7 +8,9 @@ The rules (wire.md 1.2 to 1.8):
 - Never resume: a resumed session carries the certificate of an earlier one. No tickets, and no cache.
 """
 
+import contextlib
 from functools import cache
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
@@ -73,7 +75,7 @@ def _server() -> SSL.Context:
     context = _shared(SSL.TLS_SERVER_METHOD)
     context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
     context.set_session_id(_SESSIONS)
-    context.set_verify(SSL.VERIFY_PEER, _accept)
+    _take_any_certificate(context)
     context.set_verify_depth(_VERIFY_DEPTH)
     return context
 
@@ -96,5 +98,17 @@ def _shared(method: int) -> SSL.Context:
     return context
 
 
-def _accept(connection: SSL.Connection, certificate: object, error: int, depth: int, ok: int) -> bool:
-    return True
+def _take_any_certificate(context: SSL.Context) -> None:
+    """Asks for one. OpenSSL asks back some times for each; pyOpenSSL takes a certificate apart before it asks us, which is a
+    percent of a new connection's CPU. To be asked without that takes names that it does not promise: where they are gone, it
+    asks us.
+    """
+    context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
+    with contextlib.suppress(AttributeError, KeyError):
+        vars(SSL)["_lib"].SSL_CTX_set_verify(vars(context)["_context"], SSL.VERIFY_PEER, _yes())
+
+
+@cache
+def _yes() -> Any:
+    """The answer, as OpenSSL calls it. It is kept for good: OpenSSL has nothing but its address."""
+    return vars(SSL)["_ffi"].callback("int(int, X509_STORE_CTX *)", lambda ok, store: 1)

@@ -105,7 +105,11 @@ class Route:
         link.shares(self.machine.name)
         visit.leave, visit.stays = front.send_away, link.trusted
         self._fronts.add(front)
-        link.accept(visit.source.name)
+        try:
+            link.accept(visit.source.name)
+        except OSError:  # the system polls no more sockets
+            front.stop()
+            raise
 
     def back(self, octopus: Octopus) -> Back:
         """Where the machine's Tentacle is had from, for calls of this Octopus."""

@@ -163,14 +163,16 @@ class Door:
             self._refused(_REASONS.get(why, Refusal.NOT_TLS), visitor.peer, why + behind)
 
         left = max(0.0, visitor.visit.opened + self._house.timeouts.client_hello - self._loop.reactor.seconds())
+        arrival = Arrival(self._loop, visitor.sock, left, arrived, failed, visitor.visit.source.name)
+        visitor.visit.leave = lambda why: self._send_away(arrival, why)
+        self._arrivals[arrival] = visitor
         try:
-            arrival = Arrival(self._loop, visitor.sock, left, arrived, failed, visitor.visit.source.name)
+            arrival.begin()
         except OSError:  # the system polls no more sockets
+            del self._arrivals[arrival]
             visitor.sock.close()
             visitor.visit.departed()
             raise
-        visitor.visit.leave = lambda why: self._send_away(arrival, why)
-        self._arrivals[arrival] = visitor
 
     def _begin(self, arrival: Arrival, hello: ClientHello) -> None:
         """Its turn to shake hands has come."""

@@ -45,7 +45,14 @@ _PREAMBLE, _IDENTITY, _ANSWER, _REQUEST, _REPLY, _TURN, _PROCEED, _ENDED = State
 _ENVELOPE, _NULL = Unit.ENVELOPE, Kind.NULL
 
 # Lines as real peers send them: one alone in a record.
-_ALONE: Final = {lines.NEXT: Line(Unit.NEXT), lines.PROCEED: Line(Unit.PROCEED), lines.END: Line(Unit.END)}
+_ALONE: Final = {
+    lines.PREAMBLE: Line(Unit.PREAMBLE),
+    lines.CLIENT_IDENTITY: Line(Unit.CLIENT_IDENTITY),
+    lines.SERVER_IDENTITY: Line(Unit.SERVER_IDENTITY),
+    lines.NEXT: Line(Unit.NEXT),
+    lines.PROCEED: Line(Unit.PROCEED),
+    lines.END: Line(Unit.END),
+}
 
 
 class Connection:
@@ -141,8 +148,12 @@ class Connection:
             or self._line.held
             or self._identity
             or (frames and (frames.due or frames.inside))
-            or (self.state is _PREAMBLE and self._preamble.begun)
+            or self._in_preamble
         )
+
+    @property
+    def _in_preamble(self) -> bool:
+        return self.state is _PREAMBLE and self._preamble.begun
 
     @property
     def more_frames(self) -> bool:
@@ -212,7 +223,7 @@ class Connection:
             self.state = following
             return Part(_ENVELOPE, data, plain[0], True)
         line = _ALONE.get(data)
-        if line is None or self._empty_lines or self._line.held:
+        if line is None or self._empty_lines or self._identity or self._line.held or self._in_preamble:
             return None
         following = due.get(line.unit)
         if following is None:

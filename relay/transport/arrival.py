@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from relay.clock import Timer
 from relay.transport.clienthello import LARGEST, ClientHello, NotClientHelloError, at_least, read_client_hello
 from relay.transport.loop import Loop
 from relay.transport.poller import READ
@@ -14,10 +15,9 @@ HELLO_CLOSED: Final = "closed before its ClientHello"
 
 
 class Arrival:
-    """Calls back once: arrived(hello), the socket being free for TLS, or failed(why), the socket being closed.
+    """Calls back once behind begin(): arrived(hello), the socket being free for TLS, or failed(why), the socket being closed.
 
-    sock: nonblocking; seconds: for the ClientHello. The bytes stay in the socket, for OpenSSL to read. Raises OSError where
-    the system polls no more sockets; then the socket is as it was.
+    sock: nonblocking; seconds: for the ClientHello. The bytes stay in the socket, for OpenSSL to read.
     """
 
     def __init__(
@@ -30,17 +30,28 @@ class Arrival:
         source: str = "",
     ) -> None:
         """source: callers of the same one share their turns."""
-        self._poller = loop.strangers
+        self._loop = loop
         self._socket = sock
         self._fileno = sock.fileno()
+        self._seconds = seconds
         self._arrived = arrived
         self._failed = failed
+        self._source = source
+        self._timer: Timer | None = None
         self._done = False
         self._seen = 0
-        self._poller.ask(self._fileno, self, READ, source)
-        self._timer = loop.reactor.callLater(seconds, self._fail, HELLO_LATE)
+
+    def begin(self) -> None:
+        """To be called once. Raises OSError where the system polls no more sockets; then the socket is as it was."""
+        self._look()  # it has come with its caller, mostly: that saves a timer, a turn, and two calls to the kernel
+        if not self._done:
+            self._loop.strangers.ask(self._fileno, self, READ, self._source)
+            self._timer = self._loop.reactor.callLater(self._seconds, self._fail, HELLO_LATE)
 
     def readable(self) -> None:
+        self._look()
+
+    def _look(self) -> None:
         try:
             data = self._socket.recv(LARGEST, socket.MSG_PEEK)
             if not data:
@@ -64,7 +75,8 @@ class Arrival:
             self._seen = len(data)
             self._set_low_water(at_least(data))
             return
-        self._set_low_water(1)
+        if self._seen:
+            self._set_low_water(1)
         self._end()
         self._arrived(hello)
 
@@ -97,8 +109,8 @@ class Arrival:
 
     def _end(self) -> None:
         self._done = True
-        self._poller.ask(self._fileno, self, 0)
-        if self._timer.active():
+        self._loop.strangers.ask(self._fileno, self, 0)
+        if self._timer and self._timer.active():
             self._timer.cancel()
 
     def _fail(self, why: str) -> None:

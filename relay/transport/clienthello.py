@@ -55,6 +55,10 @@ class _Bytes:
         """What a length of so many bytes announces."""
         return _Bytes(self.take(self.number(size)))
 
+    def skip(self, size: int) -> None:
+        """The same, where nobody looks at it."""
+        self.take(self.number(size))
+
 
 def read_client_hello(data: bytes) -> ClientHello | None:
     """The ClientHello at the start of what a caller has sent, or None where more has to come first.
@@ -97,15 +101,15 @@ def at_least(data: bytes) -> int:
 
 def _parse(hello: _Bytes) -> ClientHello:
     hello.take(2 + 32)  # version, random
-    hello.block(1)  # session id
-    hello.block(2)  # cipher suites
-    hello.block(1)  # compression methods
+    hello.skip(1)  # session id
+    hello.skip(2)  # cipher suites
+    hello.skip(1)  # compression methods
     if hello:
         extensions = hello.block(2)
         while extensions:
-            type_, body = extensions.number(2), extensions.block(2)
-            if type_ == _SERVER_NAME:
-                return ClientHello(_server_name(body))
+            if extensions.number(2) == _SERVER_NAME:
+                return ClientHello(_server_name(extensions.block(2)))
+            extensions.skip(2)
     return ClientHello("")
 
 

@@ -5,14 +5,16 @@ import socket
 import ssl
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
+from certs import contexts
 from certs.contexts import client_context, server_context
 from certs.errors import CertificateError
 from certs.identity import Identity, IdentityKey
@@ -187,6 +189,35 @@ def test_any_caller_gets_through_tls(own: Identity, kind: str, version: str) -> 
     assert ours.get_protocol_version_name() == version
     assert shown_by(caller, as_seen_by=ours) == identity.der
     assert shown_by(ours, as_seen_by=caller) == own.der
+    exchange_a_word(caller, ours)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_to_take_a_certificate_it_is_not_taken_apart(
+    own: Identity, peer: Identity, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(VERSIONS[version])
+    context.use_certificate(peer.certificate)
+    context.use_privatekey(peer.key)
+    caller, ours = dialling(context), listening(server_context(own))
+    seen: list[object] = []
+    monkeypatch.setattr(crypto.X509, "_from_raw_x509_ptr", seen.append)
+    handshake(caller, ours)
+    assert seen == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", PEERS)
+def test_where_pyopenssl_has_changed_any_caller_gets_through_as_well(
+    own: Identity, kind: str, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = SimpleNamespace(**{name: value for name, value in vars(SSL).items() if not name.startswith("_")})
+    monkeypatch.setattr("certs.contexts.SSL", left)
+    monkeypatch.setattr("certs.contexts._server", contexts._server.__wrapped__)  # one of its own
+    caller = dialling(peer_context(SSL.TLS_CLIENT_METHOD, PEERS[kind](), VERSIONS[version]))
+    ours = listening(server_context(own))
+    handshake(caller, ours)
     exchange_a_word(caller, ours)
 
 

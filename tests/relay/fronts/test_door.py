@@ -72,16 +72,27 @@ async def test_a_caller_without_a_certificate_may_have_the_page(step: Doorstep) 
     assert caller.data == PAGE
 
 
+@pytest.mark.parametrize("speaks_at", ["once", "last"])
 @pytest_twisted.ensureDeferred
-async def test_where_the_system_polls_no_more_sockets_no_place_is_lost(step: Doorstep, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+async def test_where_the_system_polls_no_more_sockets_no_place_is_lost(
+    step: Doorstep, monkeypatch: pytest.MonkeyPatch, speaks_at: str
+) -> None:
+    ask = step.loop.strangers.ask
+
+    def full(descriptor: int, polled: Any, events: int, sharing: str = "") -> None:
+        if events:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        ask(descriptor, polled, events, sharing)
 
     with monkeypatch.context() as patch:
         patch.setattr(step.loop.strangers, "ask", full)
-        caller = await step.street.call(step.address, shakes=False)
-        assert await step.street.ended(caller) in (FIN, RST)
-    assert step.house.admission.connections == step.house.admission.strangers == 0
+        if speaks_at == "once":
+            caller = await step.street.call(step.address, shakes=False)
+            assert await step.street.ended(caller) in (FIN, RST)
+        else:
+            step.street.connect(step.address)
+        await step.inside(0)
+    assert step.house.admission.connections == step.house.admission.strangers == step.route.callers == 0
     step.street.reactor.advance(TIMEOUTS.client_hello)
     assert step.house.admission.connections == 0
     await step.street.call(step.address)

@@ -213,6 +213,29 @@ def test_a_line_feed_alone_ends_no_line() -> None:
     assert us.receiving
 
 
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [
+        (b"M", lines.PREAMBLE),  # MMX is no word of ours
+        (b"MX", lines.PREAMBLE + lines.PREAMBLE),
+        (lines.PREAMBLE + b"MX-", lines.CLIENT_IDENTITY),
+        (lines.PREAMBLE + b"MX-CLIENT 1.0\r\n", lines.CLIENT_IDENTITY),
+        (lines.PREAMBLE + b"\r", lines.CLIENT_IDENTITY),
+        (lines.PREAMBLE, lines.PREAMBLE),
+        (lines.PREAMBLE, lines.SERVER_IDENTITY),
+        (lines.PREAMBLE + lines.CLIENT_IDENTITY, lines.CLIENT_IDENTITY),
+    ],
+)
+def test_a_line_alone_in_its_record_is_read_as_one_behind_others(before: bytes, behind: bytes) -> None:
+    def heard(chunks: list[bytes]) -> object:
+        try:
+            return fed(listener(), chunks)
+        except (LineError, TurnError) as error:
+            return str(error)
+
+    assert heard([before, behind]) == heard([before, *single(behind)])
+
+
 def test_an_identity_waits_for_its_empty_line() -> None:
     us = brought(Role.LISTENING_SERVICE, State.IDENTITY)
     assert us.receive_data(b"MX-CLIENT 1.0\r\n") == []

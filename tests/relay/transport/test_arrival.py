@@ -41,6 +41,7 @@ class Caller:
             self.changes.changed()
 
         made.readable = counted
+        made.begin()
         return made
 
     def _note(self, notes: list[Any]) -> Callable[[Any], None]:
@@ -74,6 +75,35 @@ async def test_a_hello_is_read_and_left_where_it_is(caller: Caller) -> None:
     await caller.changes.until(lambda: caller.heard)
     assert caller.heard == [ClientHello("web01.relay.corp")]
     assert caller.ours.recv(LARGEST) == HELLO + b"tail"
+
+
+@pytest.mark.parametrize("sent", [HELLO, HELLO + b"tail"], ids=len)
+@pytest_twisted.ensureDeferred
+async def test_a_hello_that_is_there_already_waits_for_no_turn(caller: Caller, sent: bytes) -> None:
+    caller.theirs.send(sent)
+    caller.begin()
+    assert caller.heard == [ClientHello("web01.relay.corp")]
+    assert (len(caller.loop.strangers), caller.loop.reactor.timers) == (0, [])
+    assert caller.ours.recv(LARGEST) == sent
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_hello_of_which_a_part_is_there_already(caller: Caller) -> None:
+    caller.theirs.send(HELLO[:100])
+    caller.begin()
+    assert caller.heard == []
+    caller.theirs.send(HELLO[100:])
+    await caller.changes.until(lambda: caller.heard)
+    assert caller.heard == [ClientHello("web01.relay.corp")]
+    assert caller.ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_there_already_and_is_no_hello(caller: Caller) -> None:
+    caller.theirs.send(b"GET / HTTP/1.0\r\n\r\n")
+    caller.begin()
+    assert caller.heard == ["not TLS"]
+    assert caller.ours.fileno() == -1
 
 
 @pytest_twisted.ensureDeferred
@@ -110,7 +140,7 @@ async def test_openssl_takes_it_from_there(wires: Wires, version: str) -> None:
         end.link.accept()
 
     end = wires.end(ours, accepts=True)
-    Arrival(wires.loop, ours, SECONDS, arrived, pytest.fail)
+    Arrival(wires.loop, ours, SECONDS, arrived, pytest.fail).begin()
     peer = TlsPeer(wires.changes, theirs, client_side(version), name="web01")
     wires.peers.append(peer)
     await wires.changes.until(lambda: end.receiver.made and peer.shaken)

@@ -1,11 +1,16 @@
 """The handshake of relay/transport/connection.py, against the standard library's TLS."""
 
+import contextlib
+import os
 import socket
 import ssl
+import struct
 
 import pytest
 import pytest_twisted
+from changes import turns
 from identities import identity
+from OpenSSL import SSL
 from tls_peer import FIN, TlsPeer, client_side, server_side, socket_pair
 from wires import Wires
 
@@ -16,6 +21,14 @@ from relay.transport.errors import HandshakeError, PeerClosedError
 from relay.transport.tcp import prepare_socket
 
 VERSIONS = ("TLSv1.2", "TLSv1.3")
+OTHER_FIRST = b"brainpoolP512r1tls13:X25519"  # groups: we have not the one that it begins with
+
+
+def data_segments(peer: TlsPeer) -> int:
+    """How many segments with data have come to it (linux/tcp.h, tcpi_data_segs_in)."""
+    with socket.socket(fileno=os.dup(peer.fileno())) as sock:
+        [count] = struct.unpack_from("=I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160), 152)
+    return int(count)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -73,6 +86,69 @@ async def test_the_name_that_is_sent(wires: Wires, name: str) -> None:
         hello = read_client_hello(theirs.recv(16 * 1024))  # written through: it is there
     assert hello is not None
     assert hello.server_name == name
+
+
+@pytest_twisted.ensureDeferred
+async def test_tickets_travel_with_our_first_write(wires: Wires) -> None:
+    end, peer = await wires.accepted()
+    await turns()
+    before = len(peer.records)
+    segments = data_segments(peer)
+    end.link.write(b"MX-SERVER")
+    await wires.changes.until(lambda: peer.data)
+    assert len(peer.records) - before > 1  # and none of them shares a record with it
+    assert peer.sizes == [9]
+    assert data_segments(peer) - segments == 1
+    end.link.write(b"PROCEED")  # which nothing holds up
+    await wires.changes.until(lambda: peer.sizes == [9, 7])
+
+
+@pytest_twisted.ensureDeferred
+async def test_tickets_travel_without_a_write_as_well(wires: Wires) -> None:
+    _, peer = await wires.accepted()
+    await turns()
+    before = len(peer.records)
+    await wires.changes.until(lambda: len(peer.records) > before)
+
+
+@pytest_twisted.ensureDeferred
+async def test_tickets_do_not_keep_a_close(wires: Wires) -> None:
+    end, peer = await wires.accepted()
+    end.link.loseConnection()
+    await wires.changes.until(lambda: peer.end)
+    assert (peer.end, peer.data) == (FIN, b"")
+
+
+@pytest.mark.parametrize(
+    ("version", "groups", "flights"),  # so many of ours are there at once, each behind one of the caller's
+    [(SSL.TLS1_2_VERSION, b"X25519", 2), (SSL.TLS1_3_VERSION, b"X25519", 1), (SSL.TLS1_3_VERSION, OTHER_FIRST, 2)],
+    ids=["TLSv1.2", "TLSv1.3", "TLSv1.3 asked to try again"],
+)
+@pytest_twisted.ensureDeferred
+async def test_nothing_that_a_caller_waits_for_is_held(wires: Wires, version: int, groups: bytes, flights: int) -> None:
+    ours, theirs = socket_pair()
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(version)
+    context.set_max_proto_version(version)
+    library = vars(SSL)["_lib"]
+    assert library.SSL_CTX_set1_curves_list(vars(context)["_context"], groups) == 1
+    end, caller = wires.end(ours, accepts=True), SSL.Connection(context, theirs)
+    caller.set_connect_state()
+    seen = 0
+    with theirs:
+        with pytest.raises(SSL.WantReadError):
+            caller.do_handshake()
+        for step in (end.link.accept, end.link.readable, end.link.readable):
+            step()
+            try:
+                theirs.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                break
+            seen += 1
+            with contextlib.suppress(SSL.WantReadError):
+                caller.do_handshake()
+        assert seen >= flights
+        assert end.receiver.made
 
 
 @pytest.mark.parametrize("version", VERSIONS)

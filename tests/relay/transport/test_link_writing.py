@@ -143,6 +143,9 @@ async def test_unsent_shrinks_as_the_peer_reads(wires: Wires) -> None:
 async def test_what_the_kernel_still_holds_counts_as_unread(wires: Wires) -> None:
     """A slow peer empties the kernel's queue long before the socket takes more: that is progress as well."""
     end, peer = await wires.accepted(buffers=SMALL)
+    end.link.write(b"MX-SERVER")  # with which the tickets go that it still holds
+    await wires.changes.until(lambda: peer.data)
+    peer.acknowledge()
     await turns()
     assert (end.link.unsent, end.link.unread) == (0, 0)
     fill(end, peer, least=200_000)
