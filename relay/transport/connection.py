@@ -6,6 +6,7 @@
 Rules:
 1. One write is one record, or as few as 16 KiB each allow; writes never share a record (wire.md 2.7).
 2. Write through: what the socket does not take at once waits here, and whoever reads for us pauses; nothing else is buffered.
+   One small record of a connection may wait until the poller has been through all that are ready (poller.py, gathering).
 3. We close with a bare FIN, never close_notify, and take FIN, RST and close_notify as the same end (wire.md 1.10). After our
    FIN we read on for a while: a close with unread bytes would be a reset, and could destroy what the peer has not read yet.
 """
@@ -23,7 +24,7 @@ from relay.transport.errors import HandshakeError, PeerClosedError, cause
 from relay.transport.interface import Link, Receiver
 from relay.transport.loop import Loop
 from relay.transport.openssl import RECORD, inside, receive, send
-from relay.transport.poller import CLOSED, READ, WRITE
+from relay.transport.poller import CLOSED, READ, SMALL, WRITE
 from relay.transport.tcp import CUT_OFF, reset_on_close, unacknowledged, without_an_ack
 
 READS_PER_TURN: Final = 16  # records read from one connection before the others get their turn
@@ -71,6 +72,8 @@ class TLSConnection:
         self._watching = False  # paused: only the peer's close is asked for
         self._read_wants_write = False
         self._corked = False
+        self._gathering = loop.poller.accepted
+        self._gathered = b""  # the record that waits there
         self._unsent: list[bytes | memoryview] = []  # an empty deque takes 0.6 KB of every leg
         self._drained: Callable[[], None] | None = None
         self._timer: Timer | None = None
@@ -122,6 +125,7 @@ class TLSConnection:
 
     def connect(self, server_name: str) -> None:
         """Begins it as the dialler. server_name: empty where an address was dialled (wire.md 1.6)."""
+        self._gathering = self._loop.poller.dialled
         self._tls.set_connect_state()
         if server_name:
             self._tls.set_tlsext_host_name(server_name.encode("ascii"))
@@ -260,6 +264,23 @@ class TLSConnection:
     def write(self, data: bytes) -> None:
         if self._state is not _OPEN or not data:
             return
+        if self._gathered:
+            self.flush()
+        poller = self._loop.poller
+        if poller.gathers and not self._unsent:
+            if len(data) < SMALL:
+                self._gathered = data
+                self._gathering.append(self)
+                return
+            poller.flush()  # or a call would wait for a stream
+        self._write_through(data)
+
+    def flush(self) -> None:
+        data, self._gathered = self._gathered, b""
+        if data:
+            self._write_through(data)
+
+    def _write_through(self, data: bytes) -> None:
         if self._unsent:
             self._unsent.append(data)
             self._loop.buffered += len(data)
@@ -329,7 +350,7 @@ class TLSConnection:
 
     @property
     def unsent(self) -> int:
-        return sum(len(data) for data in self._unsent)
+        return len(self._gathered) + sum(len(data) for data in self._unsent)
 
     @property
     def unread(self) -> int:
@@ -343,6 +364,7 @@ class TLSConnection:
             self._loop.reactor.callLater(0, self.failed, error)
 
     def loseConnection(self, reset: bool = False) -> None:
+        self.flush()
         if self._state is _OPEN:
             self._watching = False
             self._set_reading(False)
@@ -358,6 +380,7 @@ class TLSConnection:
 
     def abortConnection(self) -> None:
         if self._state is not _CLOSED:
+            self.flush()
             reset_on_close(self._socket)
             self._close()
 
@@ -421,6 +444,7 @@ class TLSConnection:
         self._poller.ask(self._fileno, self, 0)
         self._cancel_timer()
         self._state = _CLOSED
+        self._gathered = b""
         if self._unsent:
             self._loop.buffered -= self.unsent
             self._unsent.clear()

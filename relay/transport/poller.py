@@ -5,7 +5,10 @@
   Octopus cancels a call by closing, and cancels most when a Tentacle has stalled and the caller is paused for it;
 - whose turn it is, is ours to say. Connections that share their turns have SHARE of them, and then there is another look at
   who is ready: so many calls of one machine keep another one's waiting for those, and not for all. And whoever is ready at
-  the poller that goes before has its turn between two events of this one.
+  the poller that goes before has its turn between two events of this one;
+- small records are gathered while it goes through those that are ready, and go out one behind the other, first all to those
+  whom we dialled, then all to our callers. Whoever has to be woken for one is awake for the next: that takes a fourteenth off
+  the CPU of a small call.
 """
 
 import select
@@ -28,6 +31,8 @@ FEW: Final = 8  # that are ready: all of them have a turn, and the next look is 
 ALONE: Final = 1000  # looks in which nobody else was ready, after which those that share need not: it costs a third of a call
 STRANGERS: Final = 4  # the same of callers of one source that are not identified
 _BATCH: Final = 64  # connections that a look shows: many that wait for their share are looked at in vain each time
+SMALL: Final = 4096  # bytes of a record that may be gathered
+GATHER: Final = 16  # such records, and then they go out: the first waits no longer
 _LOOKS: Final = 4  # in a turn of the reactor, where some have to share
 
 _log = Logger()
@@ -48,6 +53,16 @@ class Polled(Protocol):
         """One of the other methods raised what it should not have: the connection is to be ended."""
 
 
+class Gathered(Protocol):
+    """Whoever has a small record that waits for the others' ones."""
+
+    def flush(self) -> None:
+        """Writes it, if it is still there."""
+
+    def failed(self, error: Exception) -> None:
+        """flush() has raised what it should not have: the connection is to be ended."""
+
+
 @implementer(IReadDescriptor)
 class Poller:
     """See above. before: given, everybody here is a stranger, and whoever is polled there goes before them."""
@@ -62,6 +77,9 @@ class Poller:
             int, int
         ] = {}  # descriptors that were ready and had no turn since, and in which look that began
         self._looks = 0
+        self.gathers = False  # it goes through those that are ready
+        self.dialled: list[Gathered] = []
+        self.accepted: list[Gathered] = []
         self._last = ""  # who had the last turn of those that share
         self._mixed = 0  # the look in which somebody else had
         reactor.addReader(self)
@@ -121,7 +139,8 @@ class Poller:
             events.sort(key=lambda ready: waits.get(ready[0], look))
         polled_here, first = self._polled, self._before
         crowded, shares = len(events) > FEW and look - self._mixed < ALONE, dict[str, int]()
-        some_wait = False
+        some_wait, dialled, accepted = False, self.dialled, self.accepted
+        self.gathers = first is None
         for descriptor, event in events:
             known = polled_here.get(descriptor)
             if known is None:  # closed by an event before this one
@@ -151,10 +170,25 @@ class Poller:
             except Exception as error:  # a bug of ours ends the connection that showed it, and no other
                 _log.failure("a connection's event failed")
                 self._end(descriptor, polled, error)
+            if len(dialled) + len(accepted) >= GATHER:
+                self.flush()
             if first is not None:
                 first._look()
+        self.gathers = False
+        self.flush()
         self._looks += 1
         return some_wait
+
+    def flush(self) -> None:
+        """Lets what was gathered go out."""
+        for gathered in (self.dialled, self.accepted):
+            for connection in gathered:
+                try:
+                    connection.flush()
+                except Exception as error:
+                    _log.failure("a connection's record could not be written")
+                    connection.failed(error)
+            gathered.clear()
 
     def _end(self, descriptor: int, polled: Polled, error: Exception) -> None:
         try:
