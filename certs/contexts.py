@@ -5,7 +5,8 @@ The rules (wire.md 1.2 to 1.8):
 - As the listener: ask for a certificate, do not insist, refuse nothing. Who is calling is judged after the preamble.
 - As the dialler: always show the certificate, and let TLS refuse nothing. The pin is the only check there is, and the
   caller of `client_context` must make it with `Thumbprint.matches` when the handshake is done, before the first byte.
-- Never resume: a resumed session carries the certificate of an earlier one. No tickets, and no cache.
+- Never resume: a resumed session carries the certificate of an earlier one. No cache, and no tickets; with TLS 1.3
+  OpenSSL sends some all the same, and takes none.
 """
 
 import contextlib
