@@ -1,19 +1,13 @@
 """One TLS connection: OpenSSL on the nonblocking socket, itself a descriptor of the reactor (no memory BIO between).
 
-    HANDSHAKE --done--> OPEN --loseConnection--> FLUSHING --all sent--> LINGERING --peer's FIN, or enough--> CLOSED
-        any --abortConnection, peer's end, error--> CLOSED, by way of BROKEN where a write shows it
+Its states are in states.py; what it writes, and what of that waits, in sending.py. The rest is here: handshake, reading, end.
 
-Rules:
-1. One write is one record, or as few as 16 KiB each allow; writes never share a record (wire.md 2.7).
-2. Write through: what the socket does not take at once waits here, and whoever reads for us pauses; nothing else is buffered.
-   One small record of a connection may wait until the poller has been through all that are ready (poller.py, gathering).
-3. We close with a bare FIN, never close_notify, and take FIN, RST and close_notify as the same end (wire.md 1.10). After our
-   FIN we read on for a while: a close with unread bytes would be a reset, and could destroy what the peer has not read yet.
+We close with a bare FIN, never close_notify, and take FIN, RST and close_notify as the same end (wire.md 1.10). After our
+FIN we read on for a while: a close with unread bytes would be a reset, and could destroy what the peer has not read yet.
 """
 
 import socket
 from collections.abc import Callable
-from enum import Enum
 from typing import Final
 
 from OpenSSL import SSL, crypto
@@ -23,9 +17,13 @@ from relay.clock import Timer
 from relay.transport.errors import HandshakeError, PeerClosedError, cause
 from relay.transport.interface import Link, Receiver
 from relay.transport.loop import Loop
-from relay.transport.openssl import RECORD, inside, receive, send
-from relay.transport.poller import CLOSED, READ, SMALL, WRITE
-from relay.transport.tcp import CUT_OFF, reset_on_close, unacknowledged, without_an_ack
+from relay.transport.openssl import RECORD, receive
+from relay.transport.poller import CLOSED, READ, WRITE
+from relay.transport.sending import Sending
+from relay.transport.states import State
+from relay.transport.tcp import CUT_OFF, reset_on_close, without_an_ack
+
+_HANDSHAKE, _OPEN, _FLUSHING, _LINGERING, _BROKEN, _CLOSED = State
 
 READS_PER_TURN: Final = 16  # records read from one connection before the others get their turn
 STALL: Final = 10.0  # seconds without progress, after which what is left to send is given up
@@ -35,20 +33,7 @@ _BACKLOG: Final = "backlog"
 _NO_REASON: Final[frozenset[str]] = frozenset()  # one for all: an empty set takes 0.2 KB of every leg
 
 
-class State(Enum):
-    HANDSHAKE = "handshake"
-    OPEN = "open"
-    FLUSHING = "flushing"
-    LINGERING = "lingering"
-    BROKEN = "broken"
-    CLOSED = "closed"
-
-
-# Python 3.11 finds a name of the module for nothing, and a member of an Enum at the price of a call.
-_HANDSHAKE, _OPEN, _FLUSHING, _LINGERING, _BROKEN, _CLOSED = State
-
-
-class TLSConnection:
+class TLSConnection(Sending):
     """A Link on a socket (see interface.py), polled by the loop's poller.
 
     closed, if set, is called once, when the descriptor is free again; it is for whoever counts.
@@ -56,26 +41,16 @@ class TLSConnection:
 
     def __init__(self, loop: Loop, sock: socket.socket, context: Context, receiver: Receiver) -> None:
         """sock: connected and prepared; belongs to the connection from now on."""
-        self._loop = loop
+        super().__init__(loop, sock, context.connection(sock))
         self._poller = loop.poller
         self._machine = ""
         self._stranger = ""  # the source that it is a stranger of
-        self._socket = sock
-        self._fileno = sock.fileno()
         self._receiver = receiver
-        self._tls = context.connection(sock)
-        self._inside = inside(self._tls)
-        self._state = _HANDSHAKE
         self._paused = _NO_REASON
         self._reading = False
         self._writing = False
         self._watching = False  # paused: only the peer's close is asked for
         self._read_wants_write = False
-        self._corked = False
-        self._gathering = loop.poller.accepted
-        self._gathered = b""  # the record that waits there
-        self._unsent: list[bytes | memoryview] = []  # an empty deque takes 0.6 KB of every leg
-        self._drained: Callable[[], None] | None = None
         self._timer: Timer | None = None
         self._pump_to: Link | None = None
         self._pump_done: Callable[[], None] | None = None
@@ -83,13 +58,12 @@ class TLSConnection:
         self._reset_after = False
         self._lingered = 0
         self.pump_left = 0
-        self.backlogged = False
         self.closed: Callable[[], None] | None = None
 
     @property
     def gone(self) -> bool:
         """Whether the descriptor is free again."""
-        return self._state is State.CLOSED
+        return self._state is _CLOSED
 
     def belongs_to(self, receiver: Receiver) -> None:
         """Hands it over to another receiver."""
@@ -130,10 +104,6 @@ class TLSConnection:
         if server_name:
             self._tls.set_tlsext_host_name(server_name.encode("ascii"))
         self._handshake()
-
-    def _cork(self, on: bool) -> None:
-        self._corked = on
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
     def _handshake(self) -> None:
         try:
@@ -259,61 +229,7 @@ class TLSConnection:
     def _pump_drained(self) -> None:
         self.resume(_BACKLOG)
 
-    # ---- writing ----------------------------------------------------------------------------------------------------
-
-    def write(self, data: bytes) -> None:
-        if self._state is not _OPEN or not data:
-            return
-        if self._gathered:
-            self.flush()
-        poller = self._loop.poller
-        if poller.gathers and not self._unsent:
-            if len(data) < SMALL:
-                self._gathered = data
-                self._gathering.append(self)
-                return
-            poller.flush()  # or a call would wait for a stream
-        self._write_through(data)
-
-    def flush(self) -> None:
-        data, self._gathered = self._gathered, b""
-        if data:
-            self._write_through(data)
-
-    def _write_through(self, data: bytes) -> None:
-        if self._unsent:
-            self._unsent.append(data)
-            self._loop.buffered += len(data)
-            return
-        try:
-            sent = send(self._tls, self._inside, data)
-        except SSL.Error:
-            sent = 0  # what it is shows when _send tries again
-        if self._corked:
-            self._cork(False)
-        if sent == len(data):  # nearly always: asking here, and not in _send, buys a tenth of a stream's CPU
-            return
-        rest = self._send(memoryview(data)[sent:] if sent else data)
-        if rest is not None:
-            self._unsent.append(rest)
-            self._loop.buffered += len(rest)
-            self.backlogged = True
-            self._set_writing(True)
-
-    def _send(self, data: bytes | memoryview) -> bytes | memoryview | None:
-        """Sends what the socket takes; what is left, None where nothing is."""
-        while True:
-            try:
-                sent = self._tls.send(data)
-            except (SSL.WantWriteError, SSL.WantReadError):
-                return data
-            except (SSL.Error, OSError) as error:
-                self._loop.reactor.callLater(0, self._lose, PeerClosedError(cause(error)))  # never from within a write
-                self._state = _BROKEN
-                return None
-            if sent == len(data):
-                return None
-            data = memoryview(data)[sent:]
+    # ---- writing (sending.py) ---------------------------------------------------------------------------------------
 
     def writable(self) -> None:
         if self._state is _HANDSHAKE:
@@ -324,39 +240,15 @@ class TLSConnection:
             if self._state is _OPEN and not self._paused:
                 self._set_reading(True)
                 self.readable()
-        while self._unsent and self._state in (_OPEN, _FLUSHING):
-            first = self._unsent[0]
-            rest = self._send(first)
-            if rest is not None:
-                self._unsent[0] = rest
-                self._loop.buffered -= len(first) - len(rest)
-                return
-            del self._unsent[0]
-            self._loop.buffered -= len(first)
-        if self._state not in (_OPEN, _FLUSHING):
+        if not self._send_unsent():
             return
         self._set_writing(self._read_wants_write)
-        self.backlogged = False
         if self._state is _FLUSHING:
             self._finish()
-        elif self._drained:
-            drained, self._drained = self._drained, None
-            drained()
-
-    def notify_drained(self, callback: Callable[[], None]) -> None:
-        self._drained = callback
+        else:
+            self._tell_drained()
 
     # ---- the end ----------------------------------------------------------------------------------------------------
-
-    @property
-    def unsent(self) -> int:
-        return len(self._gathered) + sum(len(data) for data in self._unsent)
-
-    @property
-    def unread(self) -> int:
-        if self._state is _CLOSED:
-            return 0
-        return self.unsent + unacknowledged(self._fileno)
 
     def end_if_cut_off(self) -> None:
         if self._state is _OPEN and without_an_ack(self._socket) >= CUT_OFF:
@@ -395,7 +287,6 @@ class TLSConnection:
             self._lose(error)
 
     def _lose(self, error: Exception) -> None:
-        """The peer, or an error, has ended it."""
         if self._state is _CLOSED:
             return
         receiver = self._receiver
@@ -444,12 +335,8 @@ class TLSConnection:
         self._poller.ask(self._fileno, self, 0)
         self._cancel_timer()
         self._state = _CLOSED
-        self._gathered = b""
-        if self._unsent:
-            self._loop.buffered -= self.unsent
-            self._unsent.clear()
-        self.backlogged = False
-        self._drained = self._pump_to = self._pump_done = None
+        self._drop_unsent()
+        self._pump_to = self._pump_done = None
         del self._receiver  # it holds us: in a storm, 30 KB of each would wait for the collector
         self._socket.close()
         closed, self.closed = self.closed, None

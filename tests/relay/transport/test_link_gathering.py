@@ -8,7 +8,7 @@ import pytest_twisted
 from tls_peer import FIN
 from wires import Wires
 
-from relay.transport import connection
+from relay.transport import sending
 from relay.transport.interface import Link
 from relay.transport.poller import GATHER, READ, SMALL, Poller
 
@@ -55,13 +55,13 @@ class Sent:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sent]:
-    noted, send = Sent(), connection.send
+    noted, send = Sent(), sending.send
 
     def spy(tls, inside, data) -> int:
         noted.records.append((tls, bytes(data)))
         return send(tls, inside, data)
 
-    monkeypatch.setattr(connection, "send", spy)
+    monkeypatch.setattr(sending, "send", spy)
     return noted
 
 

@@ -1,4 +1,4 @@
-"""What relay/transport/connection.py puts on the wire, and when."""
+"""What relay/transport/sending.py puts on the wire, and when."""
 
 import pytest
 import pytest_twisted

@@ -6,7 +6,7 @@ import pytest
 from identities import identity
 from OpenSSL import SSL
 
-from relay.transport import connection, openssl
+from relay.transport import connection, openssl, sending
 from relay.transport.openssl import RECORD, Inside, Receive, Send, fast, slow
 
 
@@ -110,5 +110,5 @@ def test_garbage_is_an_error(ways):
 
 def test_the_fast_ones_are_used():
     """pyOpenSSL as it is now has what they need."""
-    assert (connection.inside, connection.receive, connection.send) == (openssl.inside, openssl.receive, openssl.send)
+    assert (sending.inside, connection.receive, sending.send) == (openssl.inside, openssl.receive, openssl.send)
     assert "fast" in connection.receive.__qualname__
