@@ -33,7 +33,7 @@ STRANGERS: Final = 4  # the same of callers of one source that are not identifie
 _BATCH: Final = 64  # connections that a look shows: many that wait for their share are looked at in vain each time
 SMALL: Final = 4096  # bytes of a record that may be gathered
 GATHER: Final = 16  # such records, and then they go out: the first waits no longer
-_LOOKS: Final = 4  # in a turn of the reactor, where some have to share
+_LOOKS: Final = 2  # in a turn of the reactor, where some have to share
 
 _log = Logger()
 
