@@ -21,7 +21,7 @@ from benchmarks.flood_report import flood_tables
 from benchmarks.floods import FLOODS, Placing, Scene, cpus, measure
 from benchmarks.load import Load
 from benchmarks.measure import say
-from benchmarks.proxies import Street, free_port, installed, version_at
+from benchmarks.proxies import Street, installed, version_at
 from benchmarks.report import as_text
 from benchmarks.runs import Result, Run
 from benchmarks.tools import find_tools, machine, make_certificates, raise_descriptor_limit, versions
@@ -63,9 +63,8 @@ def _run(args: argparse.Namespace, work: Path) -> int:
         if args.json:
             result.write(args.json)
 
-    target, flooded = free_port(), free_port()
-    load.serve(target)
-    load.serve(flooded, within=placing.flood)
+    target, _ = load.serve()
+    flooded, _ = load.serve(within=placing.flood)
     proxy = Street(work, tools, target, descriptors).flooded(relay, flooded, placing.relay)
     try:
         proxy.start(load)

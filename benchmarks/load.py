@@ -2,6 +2,7 @@
 idle callers, as pollers and as a flood."""
 
 import json
+import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -71,27 +72,36 @@ class Load:
         self.uploads = ["--upload", _joined(messages.write_upload(STREAM_BYTES, folder)), *stream_id]
         self.slow_uploads = ["--upload", _joined(messages.write_upload(SLOW_BYTES, folder)), *stream_id]
 
-    def _start(self, mode: str, who: str, port: int, *options: str, pipe: bool = True, within: Sequence[str] = ()) -> Process:
-        argv = [
-            *(within or self._within),
-            str(self._program),
-            mode,
-            "--port",
-            str(port),
-            "--cert",
-            str(self._folder / f"{who}.pem"),
-            *options,
-        ]
-        return Process(f"hload {mode}", argv, self._folder / f"hload-{mode}.log", pipe=pipe)
+    def _argv(self, mode: str, who: str, options: Sequence[str], within: Sequence[str]) -> list[str]:
+        return [*(within or self._within), str(self._program), mode, "--cert", str(self._folder / f"{who}.pem"), *options]
 
-    def serve(self, port: int, pause: float = 0.0, within: Sequence[str] = ()) -> Process:
-        """Tentacles on this port of every loopback address. pause: seconds before each 64 KiB that they read of a stream."""
-        options = [*self.rpc, *self.uploads, *self.slow_uploads, "--pause", str(pause), "--host", "0.0.0.0"]
-        return self._start("serve", "tentacle", port, *options, pipe=False, within=within)
+    def _log(self, mode: str) -> Path:
+        return self._folder / f"hload-{mode}.log"
 
-    def nodes(self, port: int) -> Process:
-        """Octopus nodes on this port of every loopback address, with no request for whoever polls them."""
-        return self._start("nodes", "octopus", port, "--host", "0.0.0.0", pipe=False)
+    def _start(self, mode: str, who: str, port: int, *options: str, within: Sequence[str] = ()) -> Process:
+        argv = self._argv(mode, who, ["--port", str(port), *options], within)
+        return Process(f"hload {mode}", argv, self._log(mode), pipe=True)
+
+    def _listen(self, mode: str, who: str, *options: str, within: Sequence[str] = ()) -> tuple[int, Process]:
+        """It is given its socket: of a port that is only free now, somebody else may be quicker."""
+        with socket.socket() as listener:
+            listener.bind(("0.0.0.0", 0))
+            listener.listen(4096)
+            argv = self._argv(mode, who, ["--listener", str(listener.fileno()), *options], within)
+            process = Process(f"hload {mode}", argv, self._log(mode), inherits=(listener.fileno(),))
+            return listener.getsockname()[1], process
+
+    def serve(self, pause: float = 0.0, within: Sequence[str] = ()) -> tuple[int, Process]:
+        """Tentacles on a port, which is returned, of every loopback address.
+
+        pause: seconds before each 64 KiB that they read of a stream.
+        """
+        options = [*self.rpc, *self.uploads, *self.slow_uploads, "--pause", str(pause)]
+        return self._listen("serve", "tentacle", *options, within=within)
+
+    def nodes(self) -> tuple[int, Process]:
+        """Octopus nodes on a port, which is returned, of every loopback address, with no request for whoever polls them."""
+        return self._listen("nodes", "octopus")
 
     def start_client(self, port: int, connections: int, seconds: float, *options: str, warmup: float = 0.0) -> "Client":
         """Octopus, which calls from now on."""

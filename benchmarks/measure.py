@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from benchmarks import workloads
 from benchmarks.load import Load, names
 from benchmarks.plan import LOADS, SLOW_PAUSE, Plan
-from benchmarks.proxies import MACHINES, Proxy, Street, Version, free_port
+from benchmarks.proxies import MACHINES, Proxy, Street, Version
 from benchmarks.runs import Result, Run
 from benchmarks.trouble import TroubleError
 
@@ -110,12 +110,11 @@ class Measurement:
 
     def _nodes(self, version: Version) -> None:
         say(f"nodes: polled by {version.name} for {self._plan.polled} machines")
-        port = free_port()
-        polled = [f"{host}:{port}" for host in workloads.NODES]
         with self._stage(f"nodes, {version.name}"), self._tentacles() as street:
-            proxy = street.relay(version, machines=self._plan.polled + 1, polling=True, nodes=polled)
-            serving = self._load.nodes(port)
+            port, serving = self._load.nodes()
             try:
+                polled = [f"{host}:{port}" for host in workloads.NODES]
+                proxy = street.relay(version, machines=self._plan.polled + 1, polling=True, nodes=polled)
                 with self._running(proxy):
                     self._note(workloads.nodes(proxy, self._load, self._plan))
             finally:
@@ -142,8 +141,7 @@ class Measurement:
     @contextmanager
     def _tentacles(self, pause: float = 0.0) -> Iterator[Street]:
         """Tentacles, and a street that leads to them. pause: seconds before each 64 KiB that they read of a stream."""
-        port = free_port()
-        serving = self._load.serve(port, pause)
+        port, serving = self._load.serve(pause)
         try:
             street = self._make_street(port)
             street.direct().start(self._load)

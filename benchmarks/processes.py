@@ -103,8 +103,9 @@ class Process:
         *,
         pipe: bool = False,
         environment: Mapping[str, str] | None = None,
+        inherits: Sequence[int] = (),
     ) -> None:
-        """environment: what it has beside ours. Raises TroubleError."""
+        """environment: what it has beside ours. inherits: descriptors of ours that it has, too. Raises TroubleError."""
         self.name, self.log = name, log
         try:
             with log.open("ab") as output:
@@ -116,6 +117,7 @@ class Process:
                     cwd=log.parent,
                     env={**os.environ, **(environment or {})},
                     start_new_session=True,
+                    pass_fds=inherits,
                     preexec_fn=_die_with_us,  # noqa: PLW1509 (there are no threads here)
                 )
         except OSError as error:

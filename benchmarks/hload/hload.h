@@ -2,11 +2,11 @@
  * hload: a small, fast Halibut peer for benchmarks. It plays either side of the wire with canned bytes, so that what
  * is measured is whatever stands between the two sides.
  *
- *   hload serve  --port P --cert PEM [--rpc REQ:RESP]... [--upload REQ:RESP]... [--pause S]
+ *   hload serve  --listener FD --cert PEM [--rpc REQ:RESP]... [--upload REQ:RESP]... [--pause S]
  *       Plays listening Tentacles: mutual TLS, MX handshake, then for each exchange recognises one of the given
  *       requests, reads the data stream after it (--upload), writes that request's reply, expects NEXT, answers PROCEED.
  *       --pause: it reads slowly, and waits so long before each 64 KiB of a stream.
- *   hload nodes  --port P --cert PEM
+ *   hload nodes  --listener FD --cert PEM
  *       Plays Octopus nodes that have no request for whoever polls them: mutual TLS, MX handshake, then a null every 30 s,
  *       each of which has to be answered with NEXT.
  *   hload client --port P --cert PEM --conns N --seconds S [--warmup S] [--new-connection] [--pause S]
@@ -23,6 +23,7 @@
  *       far, or drips a byte each --pause, or closes and comes again at once. --target: of its CONNECT. Prints "flooding", and
  *       after S seconds or at SIGTERM a JSON line of what came of it.
  *
+ *   FD is a socket that listens, and that it has inherited: who looks for a free port first may find it taken then.
  *   For all: --host ADDRESS (default 127.0.0.1), --sni NAME (default tentacle.test), --stream-id 32 HEX DIGITS,
  *   --sources N: connections come from the N addresses 127.0.1.1, 127.0.1.2 and so on, because one has 28 000 ports only.
  *   --from ADDRESS: they come from this one. --anonymous: they show no certificate.
@@ -64,7 +65,7 @@ typedef struct { Blob request, reply; int upload; } Exchange;
 
 typedef struct {
     const char *host, *port, *sni, *cert, *subscription, *from, *way, *target;
-    int conns, new_connection, anonymous, sources, names, stride;
+    int listener, conns, new_connection, anonymous, sources, names, stride;
     double seconds, warmup, pause;
     int64_t stream;
     Exchange exchanges[MAX_EXCHANGES];

@@ -44,7 +44,7 @@ static void set_stream_id(const char *hex) {
 
 static void read_options(int argc, char **argv) {
     static const struct option longs[] = {
-        {"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"cert", 1, 0, 'c'}, {"sni", 1, 0, 'n'}, {"conns", 1, 0, 'k'},
+        {"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"listener", 1, 0, 'l'}, {"cert", 1, 0, 'c'}, {"sni", 1, 0, 'n'}, {"conns", 1, 0, 'k'},
         {"seconds", 1, 0, 's'}, {"warmup", 1, 0, 'w'}, {"stream", 1, 0, 'b'}, {"stream-id", 1, 0, 'i'},
         {"rpc", 1, 0, 'r'}, {"upload", 1, 0, 'u'}, {"new-connection", 0, 0, 'N'}, {"pause", 1, 0, 'P'},
         {"sources", 1, 0, 'S'}, {"names", 1, 0, 'm'}, {"stride", 1, 0, 'd'}, {"subscription", 1, 0, 'q'},
@@ -52,6 +52,7 @@ static void read_options(int argc, char **argv) {
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) switch (c) {
         case 'h': opt.host = optarg; break;
         case 'p': opt.port = optarg; break;
+        case 'l': opt.listener = atoi(optarg); break;
         case 'c': opt.cert = optarg; break;
         case 'n': opt.sni = optarg; break;
         case 'k': opt.conns = atoi(optarg); break;
@@ -95,13 +96,14 @@ int main(int argc, char **argv) {
     const char *mode = optind < argc ? argv[optind] : "";
     int server = !strcmp(mode, "serve"), polls = !strcmp(mode, "pollers"), idles = !strcmp(mode, "idle");
     int node = !strcmp(mode, "nodes"), floods = !strcmp(mode, "flood");
-    if (!opt.port || !opt.cert) usage("--port and --cert are needed", "");
+    if (!opt.cert || !(server || node ? opt.listener > 0 : !!opt.port))
+        usage("--cert is needed, and --listener to serve, --port to dial", "");
     if (!opt.n_exchanges && !polls && !idles && !node && !floods) usage("--rpc or --upload is needed", "");
     if (polls != !!opt.subscription) usage("--subscription is for pollers, and needed there", "");
     if (floods != !!opt.way) usage("--way is for flood, and needed there", "");
     if (opt.conns < 1 || opt.stride < 1 || opt.sources < 0 || opt.names < 0) usage("a number is too small", "");
     struct addrinfo want = {.ai_socktype = SOCK_STREAM};
-    if (getaddrinfo(opt.host, opt.port, &want, &address)) usage("no such address: ", opt.host);
+    if (opt.port && getaddrinfo(opt.host, opt.port, &want, &address)) usage("no such address: ", opt.host);
     raise_descriptor_limit();
     signal(SIGPIPE, SIG_IGN);
     make_pattern();

@@ -90,11 +90,9 @@ static int from_here(int fd) {          /* it may listen on every address, and y
 
 _Noreturn void serve(void (*whom)(SSL *)) {
     be = whom;
-    int listener = socket(address->ai_family, SOCK_STREAM, 0), one = 1;
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(listener, address->ai_addr, address->ai_addrlen) || listen(listener, 4096)) die("bind");
+    int one = 1;
     for (;;) {
-        int fd = accept(listener, NULL, NULL);
+        int fd = accept(opt.listener, NULL, NULL);
         if (fd < 0) { pause_for(.001); continue; }
         if (!from_here(fd)) { close(fd); continue; }
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);

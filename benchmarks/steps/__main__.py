@@ -14,7 +14,7 @@ from typing import Final
 
 from benchmarks.load import HERE, Load, names
 from benchmarks.processes import cpu_seconds, stop_all
-from benchmarks.proxies import MACHINES, Street, free_port, installed
+from benchmarks.proxies import MACHINES, Street, installed
 from benchmarks.steps import instructions
 from benchmarks.steps.every import every_step
 from benchmarks.steps.page import Profile, page
@@ -30,11 +30,11 @@ def _whole(rounds: int, seconds: float) -> dict[int, float]:
     """Microseconds of CPU of a call through a running relay, by the number of callers. Raises TroubleError."""
     tools = find_tools(("haproxy", "nginx"))
     with tempfile.TemporaryDirectory(prefix="steps-") as folder:
-        work, port = Path(folder), free_port()
+        work = Path(folder)
         make_certificates(tools.paths["openssl"], work)
         load = Load(tools.paths["cc"], work)
         try:
-            load.serve(port)
+            port, _ = load.serve()
             relay = Street(work, tools, port, raise_descriptor_limit()).relay(installed())
             relay.start(load)
             found: dict[int, list[float]] = {callers: [] for callers in _CALLERS}

@@ -11,7 +11,6 @@ from load_generator import CC, MISSING, OPENSSL, ROOT
 from benchmarks.load import Load
 from benchmarks.messages import REQUEST, RESPONSE
 from benchmarks.processes import stop_all
-from benchmarks.proxies import free_port, listens
 from benchmarks.runs import Result
 from benchmarks.tools import make_certificates
 
@@ -54,10 +53,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
 
 
 def serving(load: Load) -> int:
-    port = free_port()
-    process = load.serve(port)
-    while not listens(port):
-        assert process.status is None, process.last_words()
+    port, _ = load.serve()
     return port
 
 

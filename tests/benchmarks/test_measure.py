@@ -46,7 +46,7 @@ class Scene:
             nginx=lambda: FakeProxy("nginx", self), relay=lambda version, name="", *_: FakeProxy(name or version.name, self),
             most_pairs=100,
         )  # fmt: skip
-        load = SimpleNamespace(serve=lambda *_: SimpleNamespace(stop=lambda: None), idle=self.hold, rpc=[])
+        load = SimpleNamespace(serve=lambda *_: (1, SimpleNamespace(stop=lambda: None)), idle=self.hold, rpc=[])
         self.open = 7
         self.measurement = Measurement(
             cast("Any", load), Plan(rounds=3, idle=7), [installed()], ["direct"], cast("Any", lambda _: street), self.result,

@@ -1,8 +1,9 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.proxies import fill, installed, version_at, write_relay_configuration
+from benchmarks.proxies import Proxy, fill, installed, version_at, write_relay_configuration
 from benchmarks.tools import Tools
 from benchmarks.trouble import TroubleError
 from certs.store import IdentityStore
@@ -65,3 +66,17 @@ def test_which_relay_is_measured(tmp_path: Path) -> None:
 def test_what_is_measured_has_a_number() -> None:
     assert installed().number.split(" ")[0] == __import__("relay.version").version.VERSION
     assert Tools({}).stream_module == ""
+
+
+def test_what_ends_at_once_is_tried_again_on_other_ports(tmp_path: Path) -> None:
+    """Between the look for a free port and its use, somebody else may have taken it."""
+    ports = []
+
+    def command(filled: dict[str, str]) -> list[str]:
+        ports.append(filled["front_port"])
+        return ["false"]
+
+    with pytest.raises(TroubleError, match="ended at once, with status 1"):
+        Proxy("ours", tmp_path, command, {}).start(SimpleNamespace(rpc=[]))
+    assert len(ports) == 3
+    assert len(set(ports)) > 1
