@@ -169,7 +169,8 @@ class Poller:
                         polled.readable()
             except Exception as error:  # a bug of ours ends the connection that showed it, and no other
                 _log.failure("a connection's event failed")
-                self._end(descriptor, polled, error)
+                if not self._end(polled, error):
+                    self.ask(descriptor, polled, 0)
             if len(dialled) + len(accepted) >= GATHER:
                 self.flush()
             if first is not None:
@@ -187,15 +188,16 @@ class Poller:
                     connection.flush()
                 except Exception as error:
                     _log.failure("a connection's record could not be written")
-                    connection.failed(error)
+                    self._end(connection, error)
             gathered.clear()
 
-    def _end(self, descriptor: int, polled: Polled, error: Exception) -> None:
+    def _end(self, polled: Polled | Gathered, error: Exception) -> bool:
         try:
             polled.failed(error)
         except Exception:  # or this would end the poller, and with it all connections
             _log.failure("a connection could not be ended")
-            self.ask(descriptor, polled, 0)
+            return False
+        return True
 
     def connectionLost(self, reason: Failure) -> None:
         """Required of a descriptor. An epoll has no peer that it could lose; whatever happened, the others need it."""

@@ -178,10 +178,10 @@ async def test_of_one_that_is_gone_by_then_nothing_is_written(wires: Wires, sent
 
 
 class Gathers:
-    """Somebody with a record. error: what writing it raises."""
+    """Somebody with a record. error: what writing it raises; stays: and cannot be ended, either."""
 
-    def __init__(self, flushed: list["Gathers"], error: Exception | None = None) -> None:
-        self._flushed, self._error = flushed, error
+    def __init__(self, flushed: list["Gathers"], error: Exception | None = None, *, stays: bool = False) -> None:
+        self._flushed, self._error, self._stays = flushed, error, stays
         self.errors: list[Exception] = []
 
     def flush(self) -> None:
@@ -191,6 +191,8 @@ class Gathers:
 
     def failed(self, error: Exception) -> None:
         self.errors.append(error)
+        if self._stays:
+            raise error
 
 
 @pytest_twisted.async_yield_fixture
@@ -214,17 +216,21 @@ async def test_no_more_wait_than_so_many(poller: Poller) -> None:
     assert len(flushed) == GATHER + 2
 
 
+@pytest.mark.parametrize("stays", [False, True])
+@pytest.mark.parametrize("others", [0, GATHER])
 @pytest_twisted.ensureDeferred
-async def test_an_error_of_one_keeps_nobody_else_waiting(poller: Poller) -> None:
+async def test_an_error_of_one_keeps_nobody_else_waiting(poller: Poller, others: int, stays: bool) -> None:
+    """Neither behind a look nor within one, where there are more than may wait."""
     flushed: list[Gathers] = []
-    bad, good = Gathers(flushed, ValueError("a bug")), Gathers(flushed)
+    bad, good = Gathers(flushed, ValueError("a bug"), stays=stays), Gathers(flushed)
 
     def act() -> None:
-        poller.accepted.extend((bad, good))
+        poller.accepted.extend((bad, good, *(Gathers([]) for _ in range(others))))
 
     Looks(poller, act)
     poller.doRead()
     assert flushed == [bad, good]
+    assert not poller.gathers
     assert [str(error) for error in bad.errors] == ["a bug"]
     assert not good.errors
     assert not poller.accepted
