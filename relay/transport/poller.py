@@ -183,13 +183,14 @@ class Poller:
     def flush(self) -> None:
         """Lets what was gathered go out."""
         for gathered in (self.dialled, self.accepted):
-            for connection in gathered:
+            waiting = gathered.copy()
+            gathered.clear()  # now: the end of one may write to others, and come here again
+            for connection in waiting:
                 try:
                     connection.flush()
                 except Exception as error:
                     _log.failure("a connection's record could not be written")
                     self._end(connection, error)
-            gathered.clear()
 
     def _end(self, polled: Polled | Gathered, error: Exception) -> bool:
         try:
