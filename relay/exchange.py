@@ -336,8 +336,10 @@ class Exchange:
         self.call.request_bytes -= self._caller.link.pump_left  # of a body that the end cuts short
         if self.state is _REPLY:
             self.call.reply_bytes -= self._lease.link.pump_left
-        if self.state is _CALL and back_close is Close.FIN and self._lease.link.backlogged:
-            back_close = Close.RST  # the request's end has not gone out: a flush would let it run
+        if self.state is _CALL and back_close is Close.FIN:
+            self._lease.link.flush()
+            if self._lease.link.backlogged:
+                back_close = Close.RST  # the request's end has not gone out: to wait for that would let it run
         if back_close is not Close.GONE:
             self._lease.abort(back_close)
         self._close(outcome or usual, detail, caller_close)

@@ -57,6 +57,9 @@ class MemoryLink:
     def write(self, data: bytes) -> None:
         self.written = data
 
+    def flush(self) -> None:
+        raise AssertionError("nothing ever waits")
+
     def pause(self, reason: str) -> None:
         raise AssertionError("nothing is ever backlogged")
 

@@ -36,6 +36,9 @@ class Link(Protocol):
     def write(self, data: bytes) -> None:
         """One unit, or a part of one: it shares no TLS record with what is written before or after it."""
 
+    def flush(self) -> None:
+        """What waits for other connections' records goes out now. Only then `backlogged` says all."""
+
     def pause(self, reason: str) -> None:
         """Reads nothing from now on, until each reason that was given is taken back."""
 

@@ -169,7 +169,8 @@ class Poller:
                         polled.readable()
             except Exception as error:  # a bug of ours ends the connection that showed it, and no other
                 _log.failure("a connection's event failed")
-                self._end(descriptor, polled, error)
+                if not self._end(polled, error):
+                    self.ask(descriptor, polled, 0)
             if len(dialled) + len(accepted) >= GATHER:
                 self.flush()
             if first is not None:
@@ -182,20 +183,22 @@ class Poller:
     def flush(self) -> None:
         """Lets what was gathered go out."""
         for gathered in (self.dialled, self.accepted):
-            for connection in gathered:
+            waiting = gathered.copy()
+            gathered.clear()  # now: the end of one may write to others, and come here again
+            for connection in waiting:
                 try:
                     connection.flush()
                 except Exception as error:
                     _log.failure("a connection's record could not be written")
-                    connection.failed(error)
-            gathered.clear()
+                    self._end(connection, error)
 
-    def _end(self, descriptor: int, polled: Polled, error: Exception) -> None:
+    def _end(self, polled: Polled | Gathered, error: Exception) -> bool:
         try:
             polled.failed(error)
         except Exception:  # or this would end the poller, and with it all connections
             _log.failure("a connection could not be ended")
-            self.ask(descriptor, polled, 0)
+            return False
+        return True
 
     def connectionLost(self, reason: Failure) -> None:
         """Required of a descriptor. An epoll has no peer that it could lose; whatever happened, the others need it."""

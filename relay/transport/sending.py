@@ -66,6 +66,8 @@ class Sending(ABC):
                 self._gathering.append(self)
                 return
             poller.flush()  # or a call would wait for a stream
+            if self._state is not _OPEN:  # one of them could not be written, and its end was ours
+                return
         self._write_through(data)
 
     def flush(self) -> None:

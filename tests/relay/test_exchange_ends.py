@@ -114,6 +114,17 @@ def test_a_request_whose_end_has_not_gone_out_never_arrives(scene: Scene, event:
     assert scene.take_story()[:2] == ["abort rst", f"finished {word}"]
 
 
+@pytest.mark.parametrize("event", [caller_gone, relay_stops])
+def test_one_whose_end_waits_for_others_records_never_arrives_where_it_does_not_go_out(
+    scene: Scene, event: Callable[[Scene], None]
+) -> None:
+    in_call(scene)
+    scene.lease.link.full = 1000
+    scene.take_story()
+    event(scene)
+    assert scene.take_story()[0] == "abort rst"
+
+
 # ---- a Tentacle that has closed, and a caller that is slow --------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ class FakeLink:
     """A Link, open from the start. It obeys the same rules as TLSConnection; a test stands for its peer.
 
     written: each unit as it was written, also while backlogged. reasons: why it is paused; empty where it is not.
+    full: bytes of the last write that will wait behind flush(); 0: it has gone out already.
     looked_at: how often somebody asked whether it is cut off.
     ended: None while open; FIN or RST where its owner closed it, LOST where the peer did. receiver may be set later.
     """
@@ -25,6 +26,7 @@ class FakeLink:
         self.reasons: set[str] = set()
         self.backlogged = False
         self.unsent = 0
+        self.full = 0
         self.looked_at = 0
         self.pump_left = 0
         self.pumped_to: Link | None = None
@@ -45,6 +47,11 @@ class FakeLink:
             self.written.append(bytes(data))
             if self.backlogged:
                 self.unsent += len(data)
+
+    def flush(self) -> None:
+        """Fills it, if it is to show only now that it is full."""
+        if self.full:
+            self.fill(self.full)
 
     def pause(self, reason: str) -> None:
         self.reasons.add(reason)

@@ -178,10 +178,11 @@ async def test_of_one_that_is_gone_by_then_nothing_is_written(wires: Wires, sent
 
 
 class Gathers:
-    """Somebody with a record. error: what writing it raises."""
+    """Somebody with a record. error: what writing it raises; stays: and cannot be ended, either; ends: what its end does."""
 
-    def __init__(self, flushed: list["Gathers"], error: Exception | None = None) -> None:
-        self._flushed, self._error = flushed, error
+    def __init__(self, flushed: list["Gathers"], error: Exception | None = None, *, stays: bool = False) -> None:
+        self._flushed, self._error, self._stays = flushed, error, stays
+        self.ends: Callable[[], None] = lambda: None
         self.errors: list[Exception] = []
 
     def flush(self) -> None:
@@ -191,6 +192,9 @@ class Gathers:
 
     def failed(self, error: Exception) -> None:
         self.errors.append(error)
+        self.ends()
+        if self._stays:
+            raise error
 
 
 @pytest_twisted.async_yield_fixture
@@ -214,17 +218,51 @@ async def test_no_more_wait_than_so_many(poller: Poller) -> None:
     assert len(flushed) == GATHER + 2
 
 
+@pytest.mark.parametrize("stays", [False, True])
+@pytest.mark.parametrize("others", [0, GATHER])
 @pytest_twisted.ensureDeferred
-async def test_an_error_of_one_keeps_nobody_else_waiting(poller: Poller) -> None:
+async def test_an_error_of_one_keeps_nobody_else_waiting(poller: Poller, others: int, stays: bool) -> None:
+    """Neither behind a look nor within one, where there are more than may wait."""
     flushed: list[Gathers] = []
-    bad, good = Gathers(flushed, ValueError("a bug")), Gathers(flushed)
+    bad, good = Gathers(flushed, ValueError("a bug"), stays=stays), Gathers(flushed)
 
     def act() -> None:
-        poller.accepted.extend((bad, good))
+        poller.accepted.extend((bad, good, *(Gathers([]) for _ in range(others))))
 
     Looks(poller, act)
     poller.doRead()
     assert flushed == [bad, good]
+    assert not poller.gathers
     assert [str(error) for error in bad.errors] == ["a bug"]
     assert not good.errors
     assert not poller.accepted
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_written_at_the_end_of_one_goes_out_too(poller: Poller) -> None:
+    flushed: list[Gathers] = []
+    first, bad, late = Gathers(flushed), Gathers(flushed, ValueError("a bug")), Gathers(flushed)
+
+    def ends() -> None:
+        poller.flush()  # for something large
+        poller.accepted.append(late)
+
+    bad.ends = ends
+    Looks(poller, lambda: poller.accepted.extend((first, bad, *(Gathers([]) for _ in range(GATHER)))))  # so within the look
+    poller.doRead()
+    assert flushed == [first, bad, late]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_error_of_one_that_ends_whoever_writes_something_large(wires: Wires, sent: Sent) -> None:
+    caller, _ = await wires.accepted()
+    bad = Gathers([], ValueError("a bug"))
+    bad.ends = caller.link.abortConnection
+
+    def act() -> None:
+        wires.loop.poller.accepted.append(bad)
+        caller.link.write(bytes(LARGE))
+
+    in_a_look(wires, act)
+    assert caller.closed
+    assert sent.by(caller.link) == []
