@@ -76,7 +76,9 @@ def test_nobody_reads_any_more(arguments: list[str]) -> None:
     ids=["while the program loads", "while the command loads", "in a command", "at the end of what is typed"],
 )
 def test_ctrl_c(before: str) -> None:
-    program = f"import os, signal, sys\n{before}\nfrom relay.cli.main import main; main(['schema'], 'relay-tentacle')"
+    # Tests that a script runs in the background are born deaf to it, and so would the program be.
+    hears = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"import os, signal, sys; {hears}\n{before}\nfrom relay.cli.main import main; main(['schema'], 'relay-tentacle')"
     assert run([sys.executable, "-c", program], subprocess.DEVNULL) == (130, "relay-tentacle: interrupted\n")
 
 
